@@ -1,0 +1,90 @@
+"""`shapes`: a procedural family of images in which two things that lie far apart must agree.
+
+Every image holds two objects, one in each half. Both have the same shape, hue and texture orientation; their
+positions, sizes, texture phases and the noise are free. The class label is the ground's hue and says nothing
+about the objects, so what a sample must get right is the agreement, over a distance.
+"""
+
+import numpy as np
+import torch
+
+from lf.data.base import Images
+
+SHAPES = ("disc", "square", "triangle", "cross")
+HUES = 6
+ORIENTATIONS = 4
+CLASSES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # hue of the ground
+KINDS = {"shape": len(SHAPES), "hue": HUES, "orientation": ORIENTATIONS}
+
+PERIOD = 1 / 8  # of the texture, in image widths
+NOISE = 0.06  # standard deviation, of [0, 1]
+VERSION = 1  # part of the draw of every image: a new version is a new data set
+
+
+def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
+    """Renders the images of ``indices``; the same index always gives the same image.
+
+    Args:
+        indices: which images.
+        resolution: height and width in pixels.
+        agree: False draws the two objects independently (to train a judge that looks at each by itself).
+    """
+    n = len(indices)
+    kinds = np.empty((n, 2, 3), np.int64)  # image, side, (shape, hue, orientation)
+    free = np.empty((n, 2, 4))  # image, side, (x, y, size, phase)
+    ground = np.empty((n, 2))  # hue within its class, value
+    labels = np.empty(n, np.int64)
+    noise = np.empty((n, 3, resolution, resolution), np.float32)
+    for row, index in enumerate(indices):
+        rng = np.random.Generator(np.random.Philox(key=[VERSION, index]))
+        kinds[row] = rng.integers(0, list(KINDS.values()), (2, 3))
+        free[row] = rng.random((2, 4))
+        ground[row] = rng.random(2)
+        labels[row] = rng.integers(len(CLASSES))
+        noise[row] = rng.standard_normal((3, resolution, resolution), np.float32)
+    if agree:
+        kinds[:, 1] = kinds[:, 0]
+
+    axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    hue = (labels + 0.3 * (ground[:, 0] - 0.5)) / len(CLASSES)
+    image = _colour(hue, 0.5, 0.25 + 0.25 * ground[:, 1])[:, :, None, None] * np.ones_like(x)
+    for side in range(2):
+        cx, cy, size, phase = free[:, side].T.astype(np.float32)[:, :, None, None]
+        radius = 0.15 + 0.07 * size
+        cx = 0.5 * side + radius + cx * (0.5 - 2 * radius)
+        cy = 0.2 + 0.6 * cy
+        mask = _mask(kinds[:, side, 0], x - cx, y - cy, radius, 1 / resolution)
+        angle = (np.pi / ORIENTATIONS * kinds[:, side, 2]).astype(np.float32)[:, None, None]
+        wave = np.cos(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / PERIOD + phase))
+        colour = _colour((kinds[:, side, 1] + 0.5) / HUES, 0.9, 1.0)[:, :, None, None]
+        painted = colour * (0.6 + 0.4 * wave)[:, None]
+        image = image + mask[:, None] * (painted - image)
+    image = np.clip(image + NOISE * noise, 0, 1)
+    facts = {
+        f"{place}.{kind}": torch.from_numpy(kinds[:, side, k].copy())
+        for side, place in enumerate(("left", "right"))
+        for k, kind in enumerate(KINDS)
+    }
+    pixels = torch.from_numpy((image * 255).round().astype(np.uint8))
+    return Images("shapes", f"{VERSION} {indices}", pixels, torch.from_numpy(labels), CLASSES, facts)
+
+
+def _colour(hue: np.ndarray, saturation: float, value: np.ndarray | float) -> np.ndarray:
+    """HSV → RGB, ``(N,)`` → ``(N, 3)`` in [0, 1]; hue in turns."""
+    k = (np.array([5, 3, 1]) + 6 * hue[:, None]) % 6
+    value = np.broadcast_to(value, hue.shape)[:, None]
+    return (value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
+
+
+def _mask(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, pixel: float) -> np.ndarray:
+    """Coverage in [0, 1] of each image's shape around the origin, with an edge one pixel wide."""
+    ax, ay = abs(x), abs(y)
+    inside = np.stack([
+        r - np.hypot(x, y),
+        0.85 * r - np.maximum(ax, ay),
+        np.minimum(0.7 * r - y, (y + r) * 0.5 - 0.87 * ax),
+        np.minimum(r - np.maximum(ax, ay), 0.38 * r - np.minimum(ax, ay)),
+    ])  # distance to the edge, positive inside: shape, image, row, column
+    chosen = np.take_along_axis(inside, shape[None, :, None, None], 0)[0]
+    return np.clip(chosen / pixel + 0.5, 0, 1)

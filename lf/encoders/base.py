@@ -1,0 +1,28 @@
+"""What an encoder is: a frozen map from images to a latent stream, aligned with the pixel patches."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import Field
+from torch import Tensor
+
+from lf.data.base import Images
+from lf.plugins import Plugin
+
+Encode = Callable[[Tensor], Tensor]
+"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``, scaled like the pixels."""
+
+
+class Encoder(Plugin):
+    """An encoder's recipe. ``name`` and the fields are its identity; `load` gives the map itself."""
+
+    loss_weight: float = Field(0.333, gt=0, description="λ of its stream in the loss")
+
+    @abstractmethod
+    def channels(self, patch: int) -> int:
+        """C of the latent stream for pixel patches of side ``patch``."""
+
+    @abstractmethod
+    def load(self, data: Images, patch: int, cache: Path) -> Encode:
+        """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""

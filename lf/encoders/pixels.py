@@ -1,0 +1,34 @@
+"""`pixels`: the image itself at a quarter of the patch size, as a latent (LF Table 1, "pixels64")."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from lf.data.base import Images
+from lf.encoders.base import Encode, Encoder
+from lf.errors import UserError
+
+
+class Pixels(Encoder):
+    """Area-resize so that ``cells`` × ``cells`` values are left of a patch, then space-to-depth.
+
+    At 256 px and patch 16 this is the paper's 64 px image with 4×4 space-to-depth, ``(48, 16, 16)``.
+    """
+
+    name: Literal["pixels"] = "pixels"
+    cells: int = Field(4, ge=1, description="values kept along one side of a patch")
+
+    def channels(self, patch: int) -> int:
+        return 3 * self.cells**2
+
+    def load(self, data: Images, patch: int, cache: Path) -> Encode:
+        if patch % self.cells:
+            raise UserError(f"pixels.cells={self.cells}: must divide the patch size {patch}")
+
+        def encode(x: Tensor) -> Tensor:
+            return F.pixel_unshuffle(F.avg_pool2d(x, patch // self.cells), self.cells)
+
+        return encode

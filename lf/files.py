@@ -1,0 +1,40 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def replace(file: Path, text: str) -> None:
+    """Writes ``text`` to ``file`` by temp file + fsync + rename: a reader sees the old text or the new."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with part.open("w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(part, file)
+
+
+def replace_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """The same for a safetensors file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+    with part.open("rb") as f:
+        os.fsync(f.fileno())
+    os.replace(part, file)
+
+
+def made_once(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in ``file``, made and kept there at first use; of several processes only one makes them."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                replace_tensors(file, make())
+    return load_file(file)

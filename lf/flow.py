@@ -1,0 +1,73 @@
+"""The flow that every stream follows, one formula a function.
+
+One direction, everywhere in this project: ``t = 1`` is clean data, ``t = 0`` is noise.
+LF = Latent Forcing (arXiv 2602.11401), JiT = arXiv 2511.13720.
+"""
+
+import torch
+from torch import Tensor
+
+
+def shift(t: Tensor, a: float) -> Tensor:
+    """Time shift ``f_a(t) = a t / (1 + (a-1) t)`` (LF Eq. 4), written so that 1 maps to 1 exactly.
+
+    Scaling a stream by ``a`` is the same as shifting its time by ``f_a``. The inverse of
+    ``f_a`` is ``f_{1/a}``; 0 and 1 are fixed points.
+
+    Args:
+        t: times in [0, 1], any shape.
+        a: shift, > 0; above 1 the stream is cleaner at the same ``t``.
+    """
+    return a * t / (a * t + (1 - t))
+
+
+def shift_derivative(t: Tensor, a: float) -> Tensor:
+    """Derivative of LF Eq. 4: ``f_a'(t) = a / (1 + (a-1) t)^2``."""
+    return a / (a * t + (1 - t)).square()
+
+
+def snr(t: Tensor, variance: float = 1.0) -> Tensor:
+    """Signal-to-noise ratio ``t^2 Var[x] / (1-t)^2`` of a stream at time ``t`` (LF Eq. 3)."""
+    return t.square() * variance / (1 - t).square()
+
+
+def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Noised stream ``z = t x + (1-t) e`` (JiT Eq. 1).
+
+    Args:
+        x: clean stream, ``(B, ...)``.
+        noise: Gaussian noise of the same shape.
+        t: times ``(B,)`` in [0, 1].
+    """
+    t = expand(t, x)
+    return t * x + (1 - t) * noise
+
+
+def velocity(x: Tensor, z: Tensor, t: Tensor, t_clip: float) -> Tensor:
+    """Velocity ``v = (x - z) / max(1-t, t_clip)`` that a clean estimate ``x`` implies (JiT Eq. 4).
+
+    Args:
+        x: clean (or predicted clean) stream, ``(B, ...)``.
+        z: noised stream of the same shape.
+        t: times ``(B,)`` in [0, 1].
+        t_clip: in (0, 1]; keeps the division finite at ``t = 1``.
+    """
+    return (x - z) / (1 - expand(t, x)).clamp_min(t_clip)
+
+
+def velocity_loss(x: Tensor, x_hat: Tensor, z: Tensor, t: Tensor, weight: Tensor, t_clip: float) -> Tensor:
+    """``mean_batch(w · mean((v - v_hat)^2))`` of one stream, a scalar (LF §3, x-prediction, v-loss).
+
+    Args:
+        x, x_hat, z: clean, predicted and noised stream, ``(B, ...)``.
+        t: times ``(B,)``.
+        weight: loss weight of each sample ``(B,)``, >= 0.
+        t_clip: see ``velocity``; z cancels in ``v - v_hat`` but not its scale.
+    """
+    error = velocity(x, z, t, t_clip) - velocity(x_hat, z, t, t_clip)
+    return (weight * error.square().flatten(1).mean(1)).mean()
+
+
+def expand(t: Tensor, like: Tensor) -> Tensor:
+    """``(B,)`` → ``(B, 1, 1, ...)`` with as many dimensions as ``like``."""
+    return t.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,142 @@
+"""JiT over a list of streams. JiT, JiT+REPA and Latent Forcing are three configurations of one class."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from lf.network.blocks import Block, Head, rope_table
+from lf.network.embed import PatchEmbed, TimeEmbed, sincos_positions, unpatchify
+from lf.streams import Stream
+
+
+class NetworkConfig(BaseModel):
+    """Size and parts of the network (method table, JiT §4 and LF §4)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    depth: int = Field(12, ge=1)
+    width: int = Field(768, ge=8)
+    heads: int = Field(12, ge=1)
+    bottleneck: int = Field(128, ge=1)
+    patch: int = Field(16, ge=1, description="side of a pixel patch")
+    class_tokens: int = Field(32, ge=0)
+    class_token_block: int = Field(4, ge=0, description="block before which the class tokens are prepended")
+    expert_width: int = Field(0, ge=0, description="width of one output branch a stream; 0 for one shared head")
+    expert_depth: int = Field(2, ge=1)
+    repa_block: int | None = Field(None, ge=0, description="block whose input patch tokens are aligned")
+    repa_width: int = Field(768, ge=1, description="channels of the encoder aligned to")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "NetworkConfig":
+        for width in (self.width, self.expert_width):
+            if width % (self.width // self.heads) or self.width % self.heads or (self.width // self.heads) % 4:
+                raise ValueError(f"width {width} over {self.heads} heads must give heads of equal width, a multiple of 4")
+        return self
+
+
+class Prediction(NamedTuple):
+    """Clean estimate of every stream (None where it was not asked for) and the REPA tokens ``(B, tokens, C)``."""
+
+    x: list[Tensor | None]
+    repa: Tensor | None
+
+
+class Network(nn.Module):
+    """Predicts the clean streams from all noised streams, all times and the label.
+
+    Args:
+        config: size and parts.
+        streams: what it denoises; all with the same token grid.
+        classes: number of classes; label ``classes`` is the null label.
+    """
+
+    def __init__(self, config: NetworkConfig, streams: Sequence[Stream], classes: int):
+        super().__init__()
+        self.config, self.streams = config, tuple(streams)
+        width, heads, grid = config.width, config.heads, streams[0].grid
+        head_width = width // heads
+        self.embed = nn.ModuleList(PatchEmbed(s, config.bottleneck, width) for s in streams)
+        self.time = nn.ModuleList(TimeEmbed(width) for _ in streams)
+        self.label = nn.Embedding(classes + 1, width)
+        self.class_position = nn.Parameter(torch.empty(config.class_tokens, width))
+        self.register_buffer("position", sincos_positions(grid, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, heads, width) for _ in range(config.depth))
+        values = [s.patch**2 * s.channels for s in streams]
+        if config.expert_width:
+            wide = config.expert_width
+            self.branches = nn.ModuleList(
+                nn.ModuleDict({
+                    "proj": nn.Linear(width, wide),
+                    "blocks": nn.ModuleList(Block(wide, wide // head_width, width) for _ in range(config.expert_depth)),
+                    "head": Head(wide, n, width),
+                })
+                for n in values
+            )
+        else:
+            self.head = Head(width, sum(values), width)
+        if config.repa_block is not None:
+            self.repa = nn.Sequential(
+                nn.Linear(width, 2048), nn.SiLU(), nn.Linear(2048, 2048), nn.SiLU(), nn.Linear(2048, config.repa_width)
+            )
+        for name, prefix in (("bare", 0), ("full", config.class_tokens)):
+            cos, sin = rope_table(grid, head_width, prefix)
+            self.register_buffer(f"cos_{name}", cos, persistent=False)
+            self.register_buffer(f"sin_{name}", sin, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform linears and patch convolutions, zero biases; N(0, 0.02) labels and times; zero adaLN and outputs."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for weight in (self.label.weight, self.class_position, *(p for p in self.time.parameters() if p.dim() > 1)):
+            nn.init.normal_(weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, Block | Head):
+                nn.init.zeros_(module.adaLN_modulation[1].weight)
+            if isinstance(module, Head):
+                nn.init.zeros_(module.linear.weight)
+
+    def forward(self, z: Sequence[Tensor], t: Tensor, y: Tensor, wanted: Sequence[bool] | None = None) -> Prediction:
+        """One pass.
+
+        Args:
+            z: noised streams, each ``(B, C, H, W)``.
+            t: times ``(B, streams)``.
+            y: labels ``(B,)``; the number of classes stands for "no label".
+            wanted: which streams to predict (all by default); with experts the others' branches are not run.
+        """
+        label = self.label(y)
+        c = label + sum(embed(t[:, i]) for i, embed in enumerate(self.time))
+        x = sum(embed(stream) for embed, stream in zip(self.embed, z, strict=True)) + self.position
+        cos, sin, repa = self.cos_bare, self.sin_bare, None
+        prefix = 0
+        for i, block in enumerate(self.blocks):
+            if i == self.config.repa_block:
+                repa = self.repa(x[:, prefix:])
+            if i == self.config.class_token_block and self.config.class_tokens:
+                prefix = self.config.class_tokens
+                x = torch.cat([(label[:, None] + self.class_position).to(x.dtype), x], 1)
+                cos, sin = self.cos_full, self.sin_full
+            x = block(x, c, cos, sin)
+        return Prediction(self._heads(x[:, prefix:], c, wanted or [True] * len(self.streams)), repa)
+
+    def _heads(self, x: Tensor, c: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        if not self.config.expert_width:
+            parts = self.head(x, c).split([s.patch**2 * s.channels for s in self.streams], -1)
+            return [unpatchify(p, s) if w else None for p, s, w in zip(parts, self.streams, wanted, strict=True)]
+        out: list[Tensor | None] = []
+        for branch, stream, want in zip(self.branches, self.streams, wanted, strict=True):
+            if not want:
+                out.append(None)
+                continue
+            h = branch["proj"](x)
+            for block in branch["blocks"]:
+                h = block(h, c, self.cos_bare, self.sin_bare)
+            out.append(unpatchify(branch["head"](h, c), stream))
+        return out

@@ -1,0 +1,60 @@
+"""`cascaded`: one stream after the other, latents first (LF's best schedule, Table 8)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lf.errors import UserError
+from lf.flow import shift, shift_derivative
+from lf.schedules.base import LogitNormals, Times
+
+
+class Cascaded(LogitNormals):
+    """Each stream is made while the later ones are noise and the earlier ones clean.
+
+    Args:
+        beta: noise left on the finished latents in training, ``t_l = 1 - beta U[0,1]`` (LF Tables 6, 7).
+        early: share of pixel steps drawn from U[0, 0.5], where the logit-normal has no mass (LF Table 5).
+        latent_max: where the latents' path ends.
+        shift_latent, shift_pixel: ``f_shift`` of each stream's times on the path (``gen_shift`` in LF's code).
+    """
+
+    name: Literal["cascaded"] = "cascaded"
+    streams: int = Field(2, ge=2)
+    beta: float = Field(0.25, ge=0, le=1)
+    early: float = Field(0.1, ge=0, le=1)
+    latent_max: float = Field(1.0, gt=0, le=1)
+    shift_latent: float = Field(1.0, gt=0)
+    shift_pixel: float = Field(1.0, gt=0)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
+        stream, own = self.draw(n, generator)
+        early = torch.rand(n, generator=generator) < self.early
+        uniform = 0.5 * torch.rand(n, generator=generator)
+        own = torch.where(early & (stream == 0), uniform, own)
+        clean = 1 - self.beta * torch.rand(n, self.streams, generator=generator)
+        rank = torch.tensor(self.ranks)
+        t = torch.where(rank < rank[stream][:, None], clean, torch.zeros_like(clean))
+        return Times(t.scatter(-1, stream[:, None], own[:, None]), self.one_hot(stream))
+
+    def curve(self, u: Tensor) -> Tensor:
+        """``t_i = end_i f_shift(clamp(k u - rank_i, 0, 1))`` for k streams."""
+        own = (self.streams * u[..., None] - u.new_tensor(self.ranks)).clamp(0, 1)
+        return torch.stack([e * shift(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())], -1)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        """``t_i' = k end_i f_shift'(k u - rank_i)`` while stream i moves, else 0."""
+        own = self.streams * u[..., None] - u.new_tensor(self.ranks)
+        slope = [e * shift_derivative(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())]
+        return torch.where((own >= 0) & (own < 1), self.streams * torch.stack(slope, -1), 0.0)
+
+    def path(self, steps: int) -> Tensor:
+        if steps % self.streams:
+            raise UserError(f"steps={steps}: cascaded gives each of its {self.streams} streams an equal share; "
+                            f"use a multiple of {self.streams}, such as {steps + self.streams - steps % self.streams}")
+        return super().path(steps)
+
+    def _ends_shifts(self) -> list[tuple[float, float]]:
+        return [(1.0, self.shift_pixel)] + [(self.latent_max, self.shift_latent)] * (self.streams - 1)

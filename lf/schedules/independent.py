@@ -1,0 +1,33 @@
+"""`independent`: every stream at a time of its own, so that one model can be sampled along any path."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lf.errors import UserError
+from lf.flow import shift
+from lf.schedules.base import Schedule, Times
+
+
+class Independent(Schedule):
+    """Multi-Schedule training (LF §4.1): ``t_i = f_{time_shift}(U[0,1])``, all losses on.
+
+    It has no path of its own: sample along another schedule's.
+    """
+
+    name: Literal["independent"] = "independent"
+    t_clip: float = Field(1 / 3, gt=0, le=1)
+    time_shift: float = Field(0.5, gt=0)
+    has_path: ClassVar[bool] = False
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
+        t = shift(torch.rand(n, self.streams, generator=generator), self.time_shift)
+        return Times(t, torch.ones_like(t))
+
+    def curve(self, u: Tensor) -> Tensor:
+        raise UserError("independent has no path of its own: name another schedule's, such as path=shifted path.alpha=9")
+
+    def path(self, steps: int) -> Tensor:
+        return self.curve(torch.empty(0))
