@@ -1,63 +1,177 @@
-"""Scores of generated images, through torch-fidelity's registry, from memory.
+"""Scores of generated images, computed by torch-fidelity from memory.
 
-The toy data sets are scored with a judge: a small network trained on the data set itself. Its Fréchet distance is
-called ``FD-<data>`` and is never a FID.
+The small data sets are scored in the features of a judge: a network of its own architecture and seed, trained on the
+data set itself. That Fréchet distance is called ``FD-<data>`` and is never a FID.
 """
 
 import hashlib
-import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch_fidelity
-from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_fidelity import FeatureExtractorBase
 
 from lf.data.base import Images, to_float
+from lf.files import made_once
 
-JUDGE = "lf-judge"
-JUDGE_STEPS, JUDGE_BATCH, JUDGE_LR, JUDGE_SEED = 800, 128, 3e-3, 1234
-JUDGE_WIDTH, JUDGE_VERSION = 32, 1
+JUDGE = "lf-judge"  # its name in torch-fidelity's registry
+RECIPE = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
 
 
 class JudgeNet(nn.Module):
-    """Convolutions with batch norm, mean-pooled over each half: 2 × 64 features, and a linear reading of each fact."""
+    """Strided convolutions with batch norm; mean over each half of the image; a linear reading of every fact.
 
-    def __init__(self, facts: dict[str, int]):
+    Args:
+        facts: name of each fact → number of its values; ``class`` is always one.
+    """
+
+    def __init__(self, facts: dict[str, int], width: int = RECIPE["width"]):
         super().__init__()
-        self.facts = dict(facts)
+        self.facts = facts
+        plan = [(3, 1, 2), (1, 2, 1), (2, 2, 2), (2, 4, 1), (4, 4, 2), (4, 2, 1)]  # in, out (× width), stride
         layers: list[nn.Module] = []
-        for width_in, width, stride in ((3, 1, 2), (1, 2, 1), (2, 2, 2), (2, 4, 1), (4, 4, 2), (4, 2, 1)):
-            width_in = width_in if width_in == 3 and not layers else width_in * JUDGE_WIDTH
-            layers += [nn.Conv2d(width_in, width * JUDGE_WIDTH, 3, stride, 1, bias=False), nn.BatchNorm2d(width * JUDGE_WIDTH), nn.ReLU()]
+        for row, (fan_in, fan_out, stride) in enumerate(plan):
+            fan_in = fan_in * width if row else 3
+            layers += [nn.Conv2d(fan_in, fan_out * width, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out * width), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.read = nn.Linear(4 * JUDGE_WIDTH, sum(facts.values()))
+        self.read = nn.Linear(4 * width, sum(facts.values()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = F.adaptive_avg_pool2d(self.body(x), (1, 2)).flatten(1)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images → features ``(B, 4·width)`` (left half, right half) and the logits of all facts."""
+        x = to_float(images).contiguous(memory_format=torch.channels_last)
+        halves = F.adaptive_avg_pool2d(self.body(x), (1, 2))
+        features = halves.transpose(1, 3).flatten(1)
         return features, self.read(features)
 
-    def logits(self, read: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.facts, read.split(list(self.facts.values()), 1), strict=True))
+    def facts_of(self, logits: Tensor) -> dict[str, Tensor]:
+        """Logits of each fact by name."""
+        return dict(zip(self.facts, logits.split(list(self.facts.values()), 1), strict=True))
 
 
-def fit_judge(data, cache: Path):
-    facts = {"class": data.labels, **data.facts}
-    sizes = {k: int(v.max()) + 1 for k, v in facts.items()}
-    net = JudgeNet(sizes)
-    generator = torch.Generator().manual_seed(JUDGE_SEED)
+class _Extractor(FeatureExtractorBase):
+    """The judge as torch-fidelity sees it; its weights lie in ``feature_extractor_weights_path``."""
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: Any):
+        super().__init__(name, features_list)
+        self.net = judge_from(Path(feature_extractor_weights_path))
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("features", "logits")
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "features"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.get_provided_features_list(), self.net(images), strict=True))
+        return tuple(given[name] for name in self.features_list)
+
+
+torch_fidelity.register_feature_extractor(JUDGE, _Extractor)
+
+
+class Judge:
+    """Scores images of one data set.
+
+    Args:
+        reference: the training images: what the Fréchet distance is measured against.
+        lessons: the images that the judge is trained on, with all facts that it may learn.
+        cache: folder for its weights and the reference's statistics.
+    """
+
+    def __init__(self, reference: Images, lessons: Images, cache: Path):
+        self.reference, self.cache = reference, cache
+        self.digest = hashlib.sha256(f"{RECIPE} {lessons.digest} {reference.digest}".encode()).hexdigest()[:16]
+        self.file = cache / f"judge-{self.digest}.safetensors"
+        made_once(self.file, lambda: _fitted(lessons))
+        self.net = judge_from(self.file)
+
+    def score(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Scores of uint8 images ``(N, 3, H, W)`` that were asked to show ``labels``.
+
+        Returns:
+            ``fd``: Fréchet distance to the reference in the judge's features. ``class_accuracy``: share whose class
+            the judge reads as asked. ``agreement`` (two-object data only): share whose left and right object agree in
+            everything, and ``agreement_<kind>`` in one kind.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch-fidelity's own making
+            metrics = torch_fidelity.calculate_metrics(
+                input1=_Dataset(images),
+                input2=_Dataset(self.reference.images),
+                input2_cache_name=self.digest,
+                cache_root=str(self.cache / "torch-fidelity"),
+                feature_extractor=JUDGE,
+                feature_extractor_weights_path=str(self.file),
+                fid=True,
+                cuda=False,
+                save_cpu_ram=True,
+                batch_size=500,
+                verbose=False,
+            )
+        with torch.no_grad():
+            logits = torch.cat([self.net(part)[1] for part in images.split(500)])
+        seen = {name: value.argmax(1) for name, value in self.net.facts_of(logits).items()}
+        scores = {
+            "fd": float(metrics["frechet_inception_distance"]),
+            "class_accuracy": (seen["class"] == labels).float().mean().item(),
+        }
+        kinds = [name.removeprefix("left.") for name in seen if name.startswith("left.")]
+        if kinds:
+            agree = {kind: seen[f"left.{kind}"] == seen[f"right.{kind}"] for kind in kinds}
+            scores["agreement"] = torch.stack([*agree.values()]).all(0).float().mean().item()
+            scores |= {f"agreement_{kind}": value.float().mean().item() for kind, value in agree.items()}
+        return scores
+
+
+class _Dataset(torch.utils.data.Dataset):
+    def __init__(self, images: Tensor):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def judge_from(file: Path) -> JudgeNet:
+    """The judge whose weights lie in ``file``, frozen."""
+    tensors = load_file(file)
+    facts = {name.removeprefix("facts."): int(tensors.pop(name)) for name in list(tensors) if name.startswith("facts.")}
+    order = sorted(facts, key=lambda name: (name != "class", name))
+    net = JudgeNet({name: facts[name] for name in order})
+    net.load_state_dict(tensors)
+    return net.eval().requires_grad_(False)
+
+
+def _fitted(lessons: Images) -> dict[str, Tensor]:
+    """Weights of a judge trained by cross-entropy on every fact, and the number of values of each fact."""
+    truth = {"class": lessons.labels, **{name: lessons.facts[name] for name in sorted(lessons.facts)}}
+    sizes = {name: int(value.max()) + 1 for name, value in truth.items()} | {"class": len(lessons.classes)}
+    steps = RECIPE["steps"]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(JUDGE_SEED)
-        net = JudgeNet(sizes)
-    opt = torch.optim.AdamW(net.parameters(), lr=JUDGE_LR)
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, JUDGE_LR, total_steps=JUDGE_STEPS)
-    net.train().to(memory_format=torch.channels_last)
-    for _ in range(JUDGE_STEPS):
-        i = torch.randint(len(data), (JUDGE_BATCH,), generator=generator)
-        logits = net.logits(net(to_float(data.images[i]).to(memory_format=torch.channels_last))[1])
-        loss = sum(F.cross_entropy(logits[k], v[i]) for k, v in facts.items())
-        opt.zero_grad(); loss.backward(); opt.step(); sched.step()
-    return net.eval()
+        torch.manual_seed(RECIPE["seed"])
+        net = JudgeNet(sizes).to(memory_format=torch.channels_last).train()
+    generator = torch.Generator().manual_seed(RECIPE["seed"])
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RECIPE["lr"])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["lr"], total_steps=steps)
+    for _ in range(steps):
+        some = torch.randint(len(lessons), (RECIPE["batch"],), generator=generator)
+        logits = net.facts_of(net(lessons.images[some])[1])
+        loss = torch.stack([F.cross_entropy(logits[name], value[some]) for name, value in truth.items()]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.state_dict() | {f"facts.{name}": torch.tensor(size) for name, size in sizes.items()}

@@ -32,14 +32,12 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
     n = len(indices)
     kinds = np.empty((n, 2, 3), np.int64)  # image, side, (shape, hue, orientation)
     free = np.empty((n, 2, 4))  # image, side, (x, y, size, phase)
-    ground = np.empty((n, 2))  # hue within its class, value
     labels = np.empty(n, np.int64)
     noise = np.empty((n, 3, resolution, resolution), np.float32)
     for row, index in enumerate(indices):
         rng = np.random.Generator(np.random.Philox(key=[VERSION, index]))
         kinds[row] = rng.integers(0, list(KINDS.values()), (2, 3))
         free[row] = rng.random((2, 4))
-        ground[row] = rng.random(2)
         labels[row] = rng.integers(len(CLASSES))
         noise[row] = rng.standard_normal((3, resolution, resolution), np.float32)
     if agree:
@@ -47,8 +45,7 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
 
     axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    hue = (labels + 0.3 * (ground[:, 0] - 0.5)) / len(CLASSES)
-    image = _colour(hue, 0.5, 0.25 + 0.25 * ground[:, 1])[:, :, None, None] * np.ones_like(x)
+    image = _colour(labels / len(CLASSES), 0.5, 0.35)[:, :, None, None] * np.ones_like(x)
     for side in range(2):
         cx, cy, size, phase = free[:, side].T.astype(np.float32)[:, :, None, None]
         radius = 0.15 + 0.07 * size

@@ -1,27 +1,28 @@
 """`tiny`: a small self-contained encoder, trained on the data set at first use; the stand-in for DINOv2.
 
-Recipe: every patch is squeezed through a few channels with noise added, and what comes out must predict the
-patch's local descriptor: a histogram of oriented gradients (the target of MaskFeat, arXiv 2112.09133) and the mean
-colours of its quarters. The noise makes the code keep what is robust (colour, texture orientation, coverage) and
-drop what is not (texture phase, pixel noise). It needs images only: no labels, nothing a generator knows.
+Recipe: every patch is squeezed through a few channels with noise added, and what comes out must serve two ends.
+Pooled over one half of the image it must tell which other half belongs to it among those of the batch (contrastive
+prediction across space, as in CPC, arXiv 1807.03748: what distant parts share is kept, what is local is not), and patch by patch it
+must predict a local descriptor, oriented gradients (as MaskFeat, arXiv 2112.09133) and mean colours. The noise makes
+the code keep what is robust and drop what is not (texture phase, pixel noise). It needs images only: no labels,
+nothing that a generator knows.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Literal
 
 import torch
-from filelock import FileLock
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.data.base import Images, to_float
 from lf.encoders.base import Encode, Encoder
+from lf.files import made_once
 
 ORIENTATIONS = 8
+TEMPERATURE = 0.1
 
 
 def descriptor(x: Tensor, patch: int) -> Tensor:
@@ -47,6 +48,7 @@ class Tiny(Encoder):
     dim: int = Field(16, ge=1, description="channels of the latent")
     width: int = Field(96, ge=8)
     noise: float = Field(0.5, ge=0, description="of the bottleneck, in its standard deviations")
+    contrast: float = Field(1.0, ge=0, description="weight of the contrastive loss against the descriptors'")
     steps: int = Field(600, ge=1)
     batch: int = Field(128, ge=1)
     lr: float = Field(2e-3, gt=0)
@@ -59,18 +61,12 @@ class Tiny(Encoder):
         identity = f"{self.model_dump_json(exclude={'loss_weight'})} {patch} {data.digest}"
         file = cache / f"tiny-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
         net = _Net(self, patch)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            if not file.exists():
-                _fit(net, self, data)
-                save_file(net.state_dict(), f"{file}.part")
-                os.replace(f"{file}.part", file)
-        net.load_state_dict(load_file(file))
+        net.load_state_dict(made_once(file, lambda: _fitted(self, patch, data)))
         return net.eval().requires_grad_(False)
 
 
 class _Net(nn.Module):
-    """Convolutions to one vector a patch; a whitened, noisy bottleneck; a small decoder for the descriptor."""
+    """Convolutions to one vector a patch; a whitened, noisy bottleneck; a reader for each of the two ends."""
 
     def __init__(self, config: Tiny, patch: int):
         super().__init__()
@@ -79,30 +75,36 @@ class _Net(nn.Module):
         self.encoder = nn.Sequential(
             nn.Conv2d(3, w // 2, 4, 2, 1), nn.GELU(),
             nn.Conv2d(w // 2, 2 * w, patch // 2, patch // 2), nn.GELU(),
+            nn.Conv2d(2 * w, 2 * w, 3, padding=1), nn.GELU(),
             nn.Conv2d(2 * w, 2 * w, 1), nn.GELU(),
             nn.Conv2d(2 * w, config.dim, 1),
         )  # fmt: skip
         self.whiten = nn.BatchNorm2d(config.dim, affine=False, momentum=0.02)
-        self.decoder = nn.Sequential(nn.Conv2d(config.dim, 2 * w, 3, padding=1), nn.GELU(), nn.Conv2d(2 * w, ORIENTATIONS + 12, 1))
+        self.describe = nn.Sequential(nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.Conv2d(2 * w, ORIENTATIONS + 12, 1))
+        self.embed = nn.Sequential(nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * w, 64))
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images in [-1, 1] → latents with the pixels' standard deviation."""
         return self.whiten(self.encoder(x)) * self.scale
 
-    def predict(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        code = self.whiten(self.encoder(x))
-        noise = torch.randn(code.shape, generator=generator, device=code.device)
-        return self.decoder(code + self.noise * noise)
+    def losses(self, x: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of the descriptors, and InfoNCE between the left and the right halves."""
+        code = self.whiten(self.encoder(torch.cat(x.chunk(2, 3))))  # halves apart: nothing leaks between them
+        code = code + self.noise * torch.randn(code.shape, generator=generator)
+        described = torch.cat(self.describe(code).chunk(2), 3)
+        left, right = F.normalize(self.embed(code), dim=1).chunk(2)
+        alike = left @ right.T / TEMPERATURE
+        own = torch.arange(len(x))
+        contrast = (F.cross_entropy(alike, own) + F.cross_entropy(alike.T, own)) / 2
+        return F.mse_loss(described, target), contrast
 
 
-def _fit(net: _Net, config: Tiny, data: Images) -> None:
-    """Trains ``net`` in place. Reproducible: every draw is from the recipe's own seed."""
+def _fitted(config: Tiny, patch: int, data: Images) -> dict[str, Tensor]:
+    """Trained weights. Reproducible: every draw is from the recipe's own seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                module.reset_parameters()
+        net = _Net(config, patch)
     generator = torch.Generator().manual_seed(config.seed)
     target = torch.cat([descriptor(to_float(some), net.patch) for some in data.images.split(1024)])
     target = (target - target.mean((0, 2, 3), keepdim=True)) / (target.std((0, 2, 3), keepdim=True) + 1e-3)
@@ -112,8 +114,10 @@ def _fit(net: _Net, config: Tiny, data: Images) -> None:
     net.train()
     for _ in range(config.steps):
         some = torch.randint(len(data), (config.batch,), generator=generator)
-        loss = F.mse_loss(net.predict(to_float(data.images[some]), generator), target[some])
+        describing, contrast = net.losses(to_float(data.images[some]), target[some], generator)
+        loss = describing + config.contrast * contrast
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+    return net.state_dict()

@@ -43,7 +43,8 @@ def rope_table(grid: int, head_width: int, class_tokens: int, theta: float = 100
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Applies `rope_table` to ``(..., tokens, head_width)``: interleaved pairs (a, b) → (-b, a)."""
-    turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-second, first], -1).flatten(-2)
     return x * cos + turned * sin
 
 

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from lf.errors import UserError
@@ -62,8 +62,15 @@ class Schedule(Plugin):
         return self.curve(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 
     def over(self, streams: int) -> "Schedule":
-        """The same schedule for another number of streams."""
-        return self.model_copy(update={"streams": streams})
+        """The same schedule for another number of streams. Raises `UserError` if it has no meaning there."""
+        if streams == self.streams:
+            return self
+        try:
+            return type(self)(**{**self.model_dump(), "streams": streams})
+        except ValidationError:
+            raise UserError(
+                f"schedule={self.name}: has no meaning over {streams} stream(s); add a latent, such as latents=[tiny]"
+            ) from None
 
     @property
     def ranks(self) -> list[int]:

@@ -1,0 +1,42 @@
+"""What every command shares: ``key=value`` words, presets, ``--help``, and exit code 2 for a user's mistake."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel
+
+from lf.config import help_of, merge, overrides, parse, preset
+from lf.errors import UserError
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def door(main: Callable[[list[str]], None]) -> NoReturn:
+    """Runs a command's ``main(argv)``: a `UserError` becomes one line on stderr and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def config_from(argv: list[str], model: type[C], section: str, doc: str | None, base: dict[str, Any] | None = None) -> C:
+    """The config that a command line asks for: a preset's ``section`` (default: ``shapes``) under the given words.
+
+    Args:
+        argv: ``[preset=NAME] [key=value …]``, or ``--help``, which prints ``doc`` and all keys and exits.
+        model: type of the config.
+        section: which part of the preset fills it.
+        base: values used instead of a preset's.
+    """
+    if {"-h", "--help"} & set(argv):
+        print((doc or "").strip(), "", "Keys, defaults and meaning:", *help_of(model), sep="\n")
+        sys.exit(0)
+    given = overrides(argv)
+    if base is None or "preset" in given:
+        base = preset(str(given.pop("preset", "shapes")))[section]
+    return parse(model, merge(base, given), where=section)

@@ -1,0 +1,116 @@
+"""The run store: one folder a run, named by its identity; equal identity, done already.
+
+    runs/training/<id>/{config.json, row.json, checkpoint.safetensors, tensorboard…}
+    runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
+    runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lf import data, metrics
+from lf.config import Evaluation, Runtime, Training, identity, parse
+from lf.errors import UserError, nearest
+from lf.files import replace
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. ``config`` is what made its identity, fully resolved."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The run's result, or None as long as it is not done."""
+        file = self.folder / "row.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    @property
+    def state(self) -> str:
+        """``done``, ``running`` (somebody holds it), ``begun`` (a checkpoint waits) or ``new``."""
+        if self.row is not None:
+            return "done"
+        if (self.folder / "lock").exists():
+            try:
+                with FileLock(self.folder / "lock", timeout=0):
+                    pass
+            except Timeout:
+                return "running"
+        return "begun" if (self.folder / "checkpoint.safetensors").exists() else "new"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the run for this process; another that wants it waits until it is done or dropped."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            if not (self.folder / "config.json").exists():
+                replace(self.folder / "config.json", json.dumps(self.config, indent=1))
+            yield
+
+    def finish(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Writes the result, with the code's revision and the machine; returns it."""
+        row = {"id": self.id, **row, "revision": revision(), "machine": f"{platform.machine()} {os.cpu_count()} CPUs"}
+        replace(self.folder / "row.json", json.dumps(row) + "\n")
+        return row
+
+
+def training_run(config: Training) -> Run:
+    """Where the training of ``config`` is, done or not. Its identity: the config and the data's digest."""
+    what = config.model_dump(mode="json", exclude={"runtime"})
+    what["data_digest"] = data.digest(config.data, config.resolution)
+    return Run(Path(config.runtime.runs) / "training" / identity(what), what)
+
+
+def evaluation_run(training: Training, config: Evaluation) -> Run:
+    """Where the evaluation of a training is.
+
+    Its identity: the training's, the times that the path goes through, all other settings, the judge's recipe.
+    """
+    settings = config.model_dump(mode="json", include=set(Evaluation.model_fields) - {"path"})
+    what = {"training": training_run(training).id, **settings, "judge": metrics.RECIPE}
+    name = identity(what, config.path_for(training).tolist())
+    schedule = (config.path or training.schedule).over(len(training.streams))
+    folder = Path(training.runtime.runs) / "evaluation" / name
+    return Run(folder, what | {"path": schedule.model_dump(mode="json")})
+
+
+def find_training(name: str, runtime: Runtime) -> Training:
+    """The config of a training run by id or folder. Raises `UserError` if there is none."""
+    store = Path(runtime.runs) / "training"
+    folder = Path(name) if (Path(name) / "config.json").exists() else store / name
+    if not (folder / "config.json").exists():
+        ids = [child.name for child in store.iterdir()] if store.is_dir() else []
+        known = nearest(name, ids) if ids else f"{store} holds none yet"
+        raise UserError(f"run={name}: no such training run; {known}")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("data_digest")
+    return parse(Training, {**config, "runtime": runtime.model_dump()}, where=str(folder))
+
+
+@cache
+def revision() -> str:
+    """The code's git revision, with ``+`` where the tree is changed; ``unknown`` outside a checkout."""
+    where = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(where)]
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + ("+" if changed.strip() else "")

@@ -1,0 +1,36 @@
+"""`python -m lf.sample run=ID [out=samples.png] [n=16] [path=…] [key=value …]`: draws a grid of images."""
+
+from pathlib import Path
+
+from pydantic import Field
+from torchvision.utils import make_grid, save_image
+
+from lf.command import config_from, door
+from lf.config import Runtime, Sampling
+from lf.errors import UserError
+from lf.evaluate import denoiser
+from lf.runs import find_training
+
+
+class Command(Sampling):
+    """What the command line takes."""
+
+    run: str = Field(description="training run: its id or its folder")
+    n: int = Field(16, ge=1, description="number of images")
+    out: str = Field("samples.png", description="file of the grid; not written over")
+    runtime: Runtime = Runtime()
+
+
+def main(argv: list[str]) -> None:
+    config = config_from(argv, Command, "sampling", __doc__, base={})
+    if Path(config.out).exists():
+        raise UserError(f"out={config.out}: exists already and is not written over")
+    training = find_training(config.run, config.runtime)
+    training.runtime.apply()
+    images, _ = denoiser(training, config.weights).images(range(config.n), config, training.runtime)
+    save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
+    print(config.out)
+
+
+if __name__ == "__main__":
+    door(main)
