@@ -54,6 +54,12 @@ class Run:
                 return "running"
         return "begun" if (self.folder / "checkpoint.safetensors").exists() else "new"
 
+    @property
+    def progress(self) -> int:
+        """Steps done, as the run last said."""
+        file = self.folder / "progress"
+        return int(file.read_text()) if file.exists() else 0
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the run for this process; another that wants it waits until it is done or dropped."""

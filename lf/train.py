@@ -19,6 +19,7 @@ from lf.command import config_from, door
 from lf.config import Training
 from lf.denoiser import Denoiser
 from lf.errors import UserError
+from lf.files import replace
 from lf.runs import training_run
 
 LOG_EVERY = 50  # steps
@@ -82,6 +83,7 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
             bar.set_postfix(loss=f"{mean[0]:.4f}")
             for name, value in zip(("loss", *(s.name for s in model.streams)), mean, strict=True):
                 board.add_scalar(f"loss/{name}" if name != "loss" else name, value, step)
+            replace(folder / "progress", str(step))
         if time.monotonic() - saved > runtime.checkpoint_seconds:
             checkpoint.save(folder / "checkpoint.safetensors", model.network, ema.module, optimizer, step, losses)
             saved = time.monotonic()

@@ -1,0 +1,173 @@
+"""`python -m sweeps.launch NAME [--dry-run] [--executor auto|local|slurm] [key=value …]`: runs a sweep; `--list` names them.
+
+Only what is missing is run. A key is a training key (``steps=100``, ``data=digits``, ``network.width=64``), or one of
+``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``, ``workers``, ``slurm.*``.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import submitit
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from analysis import report
+from lf import data
+from lf.command import door
+from lf.config import Evaluation, Training, help_of, merge, overrides, parse
+from lf.errors import UserError
+from lf.evaluate import evaluate
+from lf.files import replace
+from lf.runs import evaluation_run
+from lf.train import train
+from sweeps.plan import Cell, Job, Launch, jobs, question, questions, rates, record, why_new
+
+console = Console()
+
+
+def work(training: Training, evaluations: list[Evaluation]) -> None:
+    """One job: trains unless done, then evaluates what is missing."""
+    train(training)
+    for evaluation in evaluations:
+        evaluate(training, evaluation)
+
+
+def settings(words: list[str]) -> Launch:
+    """A launch from ``key=value`` words; training keys may be given bare."""
+    given = overrides(words)
+    bare = {key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")}
+    given["training"] = merge(given.get("training", {}), bare)
+    return parse(Launch, given, "launch")
+
+
+def executor_of(launch: Launch, folder: Path) -> tuple[submitit.AutoExecutor, int]:
+    """The executor, and how many jobs it may run at a time."""
+    slurm = shutil.which("sbatch") is not None
+    if launch.executor == "slurm" and not slurm:
+        raise UserError("executor=slurm: no sbatch on this machine; allowed here: auto, local")
+    slurm = slurm and launch.executor != "local"
+    executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
+    try:
+        executor.update_parameters(timeout_min=7 * 24 * 60, **({"slurm_job_name": "lf", **launch.slurm} if slurm else {}))
+    except (NameError, TypeError, ValueError) as error:
+        raise UserError(f"slurm: {error}") from None
+    return executor, launch.workers or (16 if slurm else os.cpu_count() or 1)
+
+
+def show(name: str, launch: Launch, todo: list[Job]) -> None:
+    """The plan: every training with its cells, what is there, what made the rest new, and a forecast."""
+    table = Table("training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None)
+    steps = images = 0
+    for job in todo:
+        labels = job.cells[0].labels
+        state, missing = job.run.state, job.missing
+        steps += 0 if state == "done" else job.training.steps
+        images += sum(cell.evaluation.n for cell in missing)
+        title = f"{labels['model']} {labels['latent']} seed {labels['seed']}"
+        reason = "" if state == "done" else why_new(job.run)
+        table.add_row(title, {"done": "cached"}.get(state, state), str(len(job.cells)), str(len(job.cells) - len(missing)), reason)
+    console.print(table)
+    cost = rates(Path(launch.runtime.runs))
+    if steps or images:
+        forecast = f"{steps:,} training steps and {images:,} images to do"
+        if cost:
+            hours = (steps * cost["step"] + images * cost["image"]) / 3600
+            forecast += f": about {hours:.2f} device-hours at {cost['step']:.3f} s a step, {cost['image']:.3f} s an image"
+            forecast += f" (median of {cost['source']})"
+        console.print(forecast)
+
+
+def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
+    """Submits the jobs, a bounded number at a time, and waits; returns the failures by training id."""
+    executor, workers = executor_of(launch, folder)
+    waiting, running, failed = list(todo), {}, {}
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
+        shown = {job.run.id: progress.add_task(_title(job), total=job.training.steps, note="waiting") for job in todo}
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    threads = launch.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
+                    runtime = launch.runtime.model_copy(update={"threads": threads})
+                    training = job.training.model_copy(update={"runtime": runtime})
+                    running[job.run.id] = job, executor.submit(work, training, [cell.evaluation for cell in job.missing])
+                    _say(progress, f"started  {_title(job)}  (job {running[job.run.id][1].job_id})")
+                for key, (job, handle) in list(running.items()):
+                    left = len(job.missing)
+                    note = f"{len(job.cells) - left}/{len(job.cells)} evaluated"
+                    step = job.training.steps if job.run.row else job.run.progress
+                    progress.update(shown[key], completed=step, note=note)
+                    if handle.done():
+                        del running[key]
+                        error = handle.exception()
+                        if error or left:
+                            failed[key] = _reason(error, handle)
+                        _say(progress, f"{'FAILED  ' if key in failed else 'finished'} {_title(job)}  {failed.get(key, note)}")
+                time.sleep(1)
+        except KeyboardInterrupt:
+            for _, handle in running.values():
+                handle.cancel()
+            console.print("stopped; the same command goes on from the last checkpoints")
+            raise
+    return failed
+
+
+def _title(job: Job) -> str:
+    labels = job.cells[0].labels
+    return f"{labels['model']} {labels['latent']} seed {labels['seed']}"
+
+
+def _say(progress: Progress, line: str) -> None:
+    (progress.console if console.is_terminal else console).print(line, highlight=False, soft_wrap=True)
+
+
+def _reason(error: BaseException | None, handle: Any) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()] if error else ["ended without a result"]
+    return f"{lines[-1]} (log: {handle.paths.stderr})"
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser("python -m sweeps.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.epilog = "\n".join(["keys:", *help_of(Launch), *help_of(Training)])
+    parser.add_argument("sweep", nargs="?", help="name of the question")
+    parser.add_argument("--list", action="store_true", help="name the sweeps")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument("--executor", help="auto, local or slurm")
+    parser.add_argument("words", nargs="*", metavar="key=value")
+    options = parser.parse_intermixed_args(argv)
+    if options.list:
+        for name, module in questions().items():
+            console.print(f"{name:<18} {(module.__doc__ or "").splitlines()[0]}", highlight=False, soft_wrap=True)
+        return
+    if not options.sweep:
+        raise UserError("name a sweep, such as order_ablation; --list names them all")
+    module = question(options.sweep)
+    launch = settings([*options.words, *([f"executor={options.executor}"] if options.executor else [])])
+    sample = launch.train()
+    data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
+    cells: list[Cell] = list(module.cells(launch))
+    planned = jobs(cells)
+    for cell in cells:
+        evaluation_run(cell.training, cell.evaluation)  # every path is built before anything starts
+    show(options.sweep, launch, planned)
+    if options.dry_run:
+        return
+    root = Path(launch.runtime.runs)
+    replace(root / "sweeps" / f"{options.sweep}.json", record(options.sweep, cells))
+    began = time.monotonic()
+    todo = [job for job in planned if job.missing]
+    failed = follow(todo, launch, root / "jobs") if todo else {}
+    report.show(options.sweep, root, console)
+    console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    door(main)
