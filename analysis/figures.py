@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -12,11 +13,18 @@ from safetensors.torch import load_file
 from torchvision.utils import make_grid
 
 from analysis.results import samples
-from analysis.tables import source
+from analysis.tables import path_label, source
 from lf import schedules
 from lf.command import door
 
-STYLE = {"axes.grid": True, "grid.alpha": 0.3, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "savefig.bbox": "tight",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 NAMES = {"fd": "{} (lower is better)", "agreement": "agreement of the two objects", "class_accuracy": "class accuracy"}
 
 
@@ -34,14 +42,25 @@ def score_against_alpha(frame: pd.DataFrame) -> Figure:
     for ax, score in zip(axes[0], scores, strict=True):
         for latent, marker in zip(latents, "osD^v", strict=False):
             part = shifted[shifted.latent == latent].groupby("alpha")[score].agg(["mean", "std"])
-            ax.errorbar(part.index, part["mean"], part["std"].fillna(0), marker=marker, capsize=2, color=colours[latent], label=f"{latent}, any path")
-        for (model, latent), style in zip((("cascaded", None), ("pixel_only", None)), ("--", ":"), strict=True):
+            ax.errorbar(
+                part.index,
+                part["mean"],
+                part["std"].fillna(0),
+                marker=marker,
+                capsize=2,
+                color=colours[latent],
+                label=f"{latent}, any path",
+            )
+        for model, style in (("cascaded", "--"), ("pixel_only", ":")):
             rows = frame[frame.model == model]
             if len(rows) and rows[score].notna().any():
                 label = f"trained {model}" + (f" ({rows.latent.iloc[0]})" if model != "pixel_only" else " (JiT)")
                 ax.axhline(rows[score].mean(), linestyle=style, color="0.25", label=label)
         ax.set_xscale("log", base=4)
-        ax.set_xticks(sorted(shifted.alpha.unique()), [f"1/{1 / a:g}" if a < 1 else f"{a:g}" for a in sorted(shifted.alpha.unique())])
+        ax.set_xticks(
+            sorted(shifted.alpha.unique()),
+            [f"1/{1 / a:g}" if a < 1 else f"{a:g}" for a in sorted(shifted.alpha.unique())],
+        )
         ax.set(xlabel=r"pixels first  ←  $\alpha$  →  latent first", ylabel=NAMES[score].format(name))
     axes[0][0].legend(fontsize=7)
     figure.suptitle(f"{frame.attrs['sweep']}: {frame.seed.nunique()} seed(s)", fontsize=9)
@@ -54,10 +73,24 @@ def paths(frame: pd.DataFrame, steps: int = 20) -> Figure:
     alphas = sorted(frame.alpha.dropna().unique())
     for alpha, colour in zip(alphas, sns.color_palette("viridis", len(alphas)), strict=True):
         path = schedules.create("shifted", alpha=alpha).path(steps)
-        ax.plot(path[:, 0], path[:, 1], color=colour, marker=".", markersize=3, linewidth=1, label=rf"$\alpha$ = {alpha:g}" if alpha >= 1 else rf"$\alpha$ = 1/{1 / alpha:g}")
+        ax.plot(
+            path[:, 0],
+            path[:, 1],
+            color=colour,
+            marker=".",
+            markersize=3,
+            linewidth=1,
+            label=path_label("shifted", alpha),
+        )
     path = schedules.create("cascaded").path(steps)
     ax.plot(path[:, 0], path[:, 1], color="k", linestyle="--", linewidth=1, label="cascaded")
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="$t$ pixels (1 = clean)", ylabel="$t$ latent (1 = clean)")
+    ax.set(
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        aspect="equal",
+        xlabel="$t$ pixels (1 = clean)",
+        ylabel="$t$ latent (1 = clean)",
+    )
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -66,15 +99,24 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
     """Kept images of the first seed, a row a path, the same noise and label in every column."""
     first = frame[frame.seed == frame.seed.min()]
     last = first[first.alpha.notna()].latent.iloc[0]
-    chosen = pd.concat([first[(first.model == "independent") & (first.latent == last)], first[first.model != "independent"]])
+    chosen = pd.concat(
+        [first[(first.model == "independent") & (first.latent == last)], first[first.model != "independent"]]
+    )
     files = samples(frame.attrs["sweep"], chosen, runs)
     chosen = chosen[chosen.evaluation_id.isin(files)]
-    figure, axes = plt.subplots(len(chosen), 1, figsize=(0.55 * columns + 1.4, 0.56 * len(chosen)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(chosen), 1, figsize=(0.55 * columns + 1.4, 0.56 * len(chosen)), squeeze=False, layout="constrained"
+    )
     for ax, (_, row) in zip(axes[:, 0], chosen.iterrows(), strict=True):
         images = load_file(files[row.evaluation_id])["images"][:columns]
         ax.imshow(make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0))
-        path = row.path if pd.isna(row.alpha) else (rf"$\alpha$ = {row.alpha:g}" if row.alpha >= 1 else rf"$\alpha$ = 1/{1 / row.alpha:g}")
-        ax.set_ylabel(path if row.model == "independent" else f"trained\n{row.model}", rotation=0, ha="right", va="center", fontsize=8)
+        ax.set_ylabel(
+            path_label(row.path, row.alpha) if row.model == "independent" else f"trained\n{row.model}",
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         sns.despine(ax=ax, left=True, bottom=True)
@@ -90,7 +132,9 @@ def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> list[Path]:
         made = {"alpha": score_against_alpha(frame), "paths": paths(frame), "samples": sample_grid(frame, runs)}
         for name, figure in made.items():
             for kind in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{kind}", dpi=160, metadata={"CreationDate": None} if kind == "pdf" else None)
+                figure.savefig(
+                    folder / f"{name}.{kind}", dpi=160, metadata={"CreationDate": None} if kind == "pdf" else None
+                )
                 written.append(folder / f"{name}.{kind}")
             plt.close(figure)
     return written

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import matplotlib
 from rich.console import Console
-from rich.markdown import Markdown
 
 from analysis import figures, tables
 from analysis.results import load
@@ -18,5 +17,5 @@ def show(sweep: str, runs: Path, console: Console) -> None:
     matplotlib.use("agg")
     folder = runs / "reports" / sweep
     files = [*tables.write(frame, folder), *figures.write(frame, folder, runs)]
-    console.print(Markdown(tables.markdown(frame)))
+    console.print(tables.markdown(frame), highlight=False)
     console.print("written:", ", ".join(str(f) for f in files), highlight=False)

@@ -46,7 +46,11 @@ def samples(sweep: str, frame: pd.DataFrame, runs: Path | None = Path("runs")) -
     folder = RESULTS / sweep / "samples"
     found = {}
     for name in frame.evaluation_id.unique():
-        here = [f for f in ((runs or folder) / "evaluation" / name / "samples.safetensors", folder / f"{name}.safetensors") if f.exists()]
+        here = [
+            f
+            for f in ((runs or folder) / "evaluation" / name / "samples.safetensors", folder / f"{name}.safetensors")
+            if f.exists()
+        ]
         if here:
             found[name] = here[0]
     return found
@@ -60,7 +64,9 @@ def _rows(sweep: str, runs: Path | None) -> tuple[list[dict[str, Any]], str]:
     file = RESULTS / sweep / "rows.jsonl"
     if file.exists():
         return [json.loads(line) for line in file.read_text().splitlines()], f"results/{sweep}/"
-    known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [f.stem for f in (runs or RESULTS).glob("sweeps/*.json")]
+    known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
+        f.stem for f in (runs or RESULTS).glob("sweeps/*.json")
+    ]
     raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
 
 

@@ -31,31 +31,42 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
+def path_label(path: str, alpha: float) -> str:
+    """``α = 1/4``, ``α = 16``, or the path's name where it has no alpha."""
+    return path if pd.isna(alpha) else f"α = 1/{1 / alpha:g}" if alpha < 1 else f"α = {alpha:g}"
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """The table for a reader, with its protocol and the real-real floor."""
-    shown, text = table(frame), pd.DataFrame()
-    protocol = json.loads(frame.protocol.dropna().iloc[0])
-    for name in shown.columns:
-        if name in SCORES:
-            header = protocol["score"] + " ↓" if name == "fd" else name.replace("_", " ") + " ↑"
-            digits = SCORES[name]
+    if frame.protocol.isna().all():
+        return "nothing is done yet"
+    shown, protocol = table(frame), json.loads(frame.protocol.dropna().iloc[0])
+    text = shown.drop(columns=[c for c in shown if c in (*SCORES, *(f"{s}_sd" for s in SCORES), "alpha", "path")])
+    where = [path_label(*row) for row in shown.reindex(columns=["path", "alpha"]).itertuples(index=False)]
+    text.insert(len([c for c in text if c in LABELS]), "path", where)
+    for name, digits in SCORES.items():
+        if name in shown:
+            header = (
+                f"{protocol['score']} ↓" if name == "fd" else f"{name.replace('_accuracy', '').replace('_', ' ')} ↑"
+            )
             text[header] = [
                 "missing" if pd.isna(m) else f"{m:.{digits}f}" + ("" if pd.isna(s) else f" ± {s:.{digits}f}")
                 for m, s in zip(shown[name], shown[f"{name}_sd"], strict=True)
             ]
-        elif name == "alpha":
-            text[name] = ["–" if pd.isna(a) else f"1/{1 / a:g}" if a < 1 else f"{a:g}" for a in shown[name]]
-        elif not name.endswith("_sd"):
-            text[name] = shown[name]
-    floor = frame.filter(like="real_").dropna().head(1).squeeze()
-    lines = [text.to_markdown(index=False, disable_numparse=True), ""]
-    lines.append("real images against the reference: " + ", ".join(f"{k.removeprefix('real_')} {v:.3g}" for k, v in floor.items()))
-    lines.append(
-        f"Protocol: {protocol['n']:,} images, {protocol['reference_n']:,} reference images ({protocol['reference']}), "
-        f"{protocol['solver']} {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, {protocol['weights']} weights, "
-        f"sampling seed {protocol['seed']}, judge {protocol['judge_digest']}; ± is the sd over training seeds."
+    floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().iloc[0]
+    real = ", ".join(f"{str(name).removeprefix('real_')} {value:.3g}" for name, value in floor.items())
+    return "\n".join(
+        [
+            text.to_markdown(index=False, disable_numparse=True),
+            "",
+            f"Real images against the reference (the floor): {real.replace('fd', protocol['score'])}.",
+            "",
+            f"Protocol: {protocol['n']:,} images, reference {protocol['reference_n']:,} ({protocol['reference']}), "
+            f"{protocol['solver']}, {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, "
+            f"{protocol['weights']} weights, sampling seed {protocol['seed']}, judge {protocol['judge_digest']}. "
+            "± is the standard deviation over training seeds; class is class accuracy.",
+        ]
     )
-    return "\n".join(lines)
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:

@@ -11,7 +11,9 @@ from lf.errors import UserError
 from lf.files import replace_tensors
 
 
-def save(file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, step: int, losses: Tensor) -> None:
+def save(
+    file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, step: int, losses: Tensor
+) -> None:
     """Everything that a run needs to go on, bit by bit: all randomness is a function of seed and step."""
     tensors = {f"raw.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
@@ -35,9 +37,7 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
 
 
-def restore(
-    file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, Tensor]:
+def restore(file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
     """Fills network, EMA and optimizer from ``file``; returns the step and the losses so far."""
     tensors, step = read(file)
     network.load_state_dict(part(tensors, "raw"))

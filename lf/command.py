@@ -24,7 +24,9 @@ def door(main: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
-def config_from(argv: list[str], model: type[C], section: str, doc: str | None, base: dict[str, Any] | None = None) -> C:
+def config_from(
+    argv: list[str], model: type[C], section: str, doc: str | None, base: dict[str, Any] | None = None
+) -> C:
     """The config that a command line asks for: a preset's ``section`` (default: ``shapes``) under the given words.
 
     Args:

@@ -180,7 +180,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         if isinstance(old, str) and isinstance(value, Mapping):
             old = {"name": old}
-        same = isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name", old.get("name")) == old.get("name")
+        same = (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        )
         merged[key] = merge(old, value) if same else value  # type: ignore[arg-type]
     return merged
 
@@ -196,7 +200,11 @@ def help_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     """One line a key: name, default and meaning, for ``--help``."""
     lines: list[str] = []
     for key, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and field.annotation not in (Schedule, Encoder):
+        if (
+            isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+            and field.annotation not in (Schedule, Encoder)
+        ):
             lines += help_of(field.annotation, f"{prefix}{key}.")
             continue
         default = "" if field.is_required() else field.get_default(call_default_factory=True)

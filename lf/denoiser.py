@@ -1,6 +1,7 @@
 """The network with what training and sampling ask of it: a loss, velocities, noise per image."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +34,19 @@ class Denoiser(nn.Module):
                 module.compile()
 
     def loss(self, x: Sequence[Tensor], noise: Sequence[Tensor], times: Times, y: Tensor) -> Tensor:
-        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (method §1), and each stream's own, ``(1 + streams,)``."""
+        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (LF §3), then each stream's: ``(1 + streams,)``."""
         t = times.t
         z = [flow.interpolate(a, e, t[:, i]) for i, (a, e) in enumerate(zip(x, noise, strict=True))]
         with torch.autocast(t.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
             x_hat = self.network(z, t, y).x
-        parts = torch.stack([
-            flow.velocity_loss(x[i], x_hat[i].float(), z[i], t[:, i], times.weight[:, i], self.config.schedule.t_clip)
-            for i in range(len(z))
-        ])
+        parts = torch.stack(
+            [
+                flow.velocity_loss(
+                    x[i], x_hat[i].float(), z[i], t[:, i], times.weight[:, i], self.config.schedule.t_clip
+                )
+                for i in range(len(z))
+            ]
+        )
         return torch.cat([(parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()[None], parts])
 
     @torch.no_grad()
@@ -58,7 +63,7 @@ class Denoiser(nn.Module):
             noise = [e.to(device) for e in self.noise(full, sampling.seed)]
             y = self.labels(full).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
-                z = sample(lambda *a, y=y: self._guided(*a, y, sampling), noise, path, sampling.solver)
+                z = sample(partial(self._guided, sampling, y), noise, path, sampling.solver)
             drawn.append(to_uint8(z[0][: len(batch)]).cpu())
         return torch.cat(drawn), self.labels(indices)
 
@@ -75,7 +80,7 @@ class Denoiser(nn.Module):
         return [torch.stack(stream) for stream in zip(*per_image, strict=True)]
 
     def _guided(
-        self, z: list[Tensor], t: Sequence[float], moves: Sequence[bool], y: Tensor, sampling: Sampling
+        self, sampling: Sampling, y: Tensor, z: list[Tensor], t: Sequence[float], moves: Sequence[bool]
     ) -> list[Tensor | None]:
         """Velocities ``v_u + s_i (v_c - v_u)`` of the streams that move."""
         scales = sampling.guidance.scales([s.name for s in self.streams], t)

@@ -37,18 +37,20 @@ def evaluate(training: Training, config: Evaluation) -> dict[str, Any]:
         judge = judge_of(training)
         scores = judge.score(images, labels)
         replace_tensors(run.folder / "samples.safetensors", {"images": images[:SHOWN], "labels": labels[:SHOWN]})
-        return run.finish({
-            **run.config,
-            "score": f"FD-{training.data.partition(':')[0]}",
-            "data": training.data,
-            "reference": judge.reference.digest,
-            "reference_n": len(judge.reference),
-            "judge_digest": judge.digest,
-            **scores,
-            **{f"real_{name}": value for name, value in real(judge, training, config.n).items()},
-            "seconds": time.monotonic() - began,
-            "seconds_sampling": sampled - began,
-        })
+        return run.finish(
+            {
+                **run.config,
+                "score": f"FD-{training.data.partition(':')[0]}",
+                "data": training.data,
+                "reference": judge.reference.digest,
+                "reference_n": len(judge.reference),
+                "judge_digest": judge.digest,
+                **scores,
+                **{f"real_{name}": value for name, value in real(judge, training, config.n).items()},
+                "seconds": time.monotonic() - began,
+                "seconds_sampling": sampled - began,
+            }
+        )
 
 
 @lru_cache(maxsize=1)
@@ -81,7 +83,9 @@ def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
     test = data.load(training.data, training.resolution, "test", cache)
     scores = made_once(
         cache / f"real-{judge.digest}-{n}.safetensors",
-        lambda: {k: torch.tensor(v, dtype=torch.float64) for k, v in judge.score(test.images[:n], test.labels[:n]).items()},
+        lambda: {
+            k: torch.tensor(v, dtype=torch.float64) for k, v in judge.score(test.images[:n], test.labels[:n]).items()
+        },
     )
     return {name: value.item() for name, value in scores.items()}
 

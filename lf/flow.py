@@ -4,7 +4,6 @@ One direction, everywhere in this project: ``t = 1`` is clean data, ``t = 0`` is
 LF = Latent Forcing (arXiv 2602.11401), JiT = arXiv 2511.13720.
 """
 
-import torch
 from torch import Tensor
 
 

@@ -36,7 +36,7 @@ class Guidance(BaseModel):
                 raise UserError(f"guidance: unknown stream '{name}'; {nearest(name, streams)}")
 
     def scales(self, streams: Sequence[str], t: Sequence[float]) -> list[float]:
-        """Each stream's scale at its time; 1 outside its interval, active where ``t < hi`` and (``lo = 0`` or ``t > lo``)."""
+        """Each stream's scale at its time, 1 outside its interval (in: ``t < hi`` and ``lo = 0`` or ``t > lo``)."""
         scales = []
         for name, now in zip(streams, t, strict=True):
             lo, hi = self.interval.get(name, (0.0, 1.0))

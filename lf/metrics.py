@@ -20,7 +20,7 @@ from lf.data.base import Images, to_float
 from lf.files import made_once
 
 JUDGE = "lf-judge"  # its name in torch-fidelity's registry
-RECIPE = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
+RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
 
 
 class JudgeNet(nn.Module):
@@ -37,7 +37,11 @@ class JudgeNet(nn.Module):
         layers: list[nn.Module] = []
         for row, (fan_in, fan_out, stride) in enumerate(plan):
             fan_in = fan_in * width if row else 3
-            layers += [nn.Conv2d(fan_in, fan_out * width, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out * width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(fan_in, fan_out * width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(fan_out * width),
+                nn.ReLU(),
+            ]
         self.body = nn.Sequential(*layers)
         self.read = nn.Linear(4 * width, sum(facts.values()))
 

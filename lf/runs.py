@@ -1,8 +1,8 @@
 """The run store: one folder a run, named by its identity; equal identity, done already.
 
-    runs/training/<id>/{config.json, row.json, checkpoint.safetensors, tensorboard…}
-    runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
-    runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
+runs/training/<id>/{config.json, row.json, checkpoint.safetensors, tensorboard…}
+runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
+runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
 """
 
 import json
@@ -116,7 +116,9 @@ def revision() -> str:
     try:
         git = ["git", "-C", str(where)]
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.strip() + ("+" if changed.strip() else "")

@@ -1,4 +1,6 @@
-"""`python -m sweeps.launch NAME [--dry-run] [--executor auto|local|slurm] [key=value …]`: runs a sweep; `--list` names them.
+"""`python -m sweeps.launch NAME [--dry-run] [--executor auto|local|slurm] [key=value …]`: runs a sweep.
+
+`--list` names the sweeps; `--dry-run` prints the plan and starts nothing.
 
 Only what is missing is run. A key is a training key (``steps=100``, ``data=digits``, ``network.width=64``), or one of
 ``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``, ``workers``, ``slurm.*``.
@@ -40,7 +42,9 @@ def work(training: Training, evaluations: list[Evaluation]) -> None:
 def settings(words: list[str]) -> Launch:
     """A launch from ``key=value`` words; training keys may be given bare."""
     given = overrides(words)
-    bare = {key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")}
+    bare = {
+        key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")
+    }
     given["training"] = merge(given.get("training", {}), bare)
     return parse(Launch, given, "launch")
 
@@ -53,7 +57,9 @@ def executor_of(launch: Launch, folder: Path) -> tuple[submitit.AutoExecutor, in
     slurm = slurm and launch.executor != "local"
     executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
     try:
-        executor.update_parameters(timeout_min=7 * 24 * 60, **({"slurm_job_name": "lf", **launch.slurm} if slurm else {}))
+        executor.update_parameters(
+            timeout_min=7 * 24 * 60, **({"slurm_job_name": "lf", **launch.slurm} if slurm else {})
+        )
     except (NameError, TypeError, ValueError) as error:
         raise UserError(f"slurm: {error}") from None
     return executor, launch.workers or (16 if slurm else os.cpu_count() or 1)
@@ -61,7 +67,9 @@ def executor_of(launch: Launch, folder: Path) -> tuple[submitit.AutoExecutor, in
 
 def show(name: str, launch: Launch, todo: list[Job]) -> None:
     """The plan: every training with its cells, what is there, what made the rest new, and a forecast."""
-    table = Table("training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None)
+    table = Table(
+        "training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None
+    )
     steps = images = 0
     for job in todo:
         labels = job.cells[0].labels
@@ -70,14 +78,18 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
         images += sum(cell.evaluation.n for cell in missing)
         title = f"{labels['model']} {labels['latent']} seed {labels['seed']}"
         reason = "" if state == "done" else why_new(job.run)
-        table.add_row(title, {"done": "cached"}.get(state, state), str(len(job.cells)), str(len(job.cells) - len(missing)), reason)
+        table.add_row(
+            title, {"done": "cached"}.get(state, state), str(len(job.cells)), str(len(job.cells) - len(missing)), reason
+        )
     console.print(table)
     cost = rates(Path(launch.runtime.runs))
     if steps or images:
         forecast = f"{steps:,} training steps and {images:,} images to do"
         if cost:
             hours = (steps * cost["step"] + images * cost["image"]) / 3600
-            forecast += f": about {hours:.2f} device-hours at {cost['step']:.3f} s a step, {cost['image']:.3f} s an image"
+            forecast += (
+                f": about {hours:.2f} device-hours at {cost['step']:.3f} s a step, {cost['image']:.3f} s an image"
+            )
             forecast += f" (median of {cost['source']})"
         console.print(forecast)
 
@@ -85,8 +97,15 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
 def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
     """Submits the jobs, a bounded number at a time, and waits; returns the failures by training id."""
     executor, workers = executor_of(launch, folder)
-    waiting, running, failed = list(todo), {}, {}
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    waiting, failed = list(todo), dict[str, str]()
+    running: dict[str, tuple[Job, submitit.Job[None]]] = {}
+    bars = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
         shown = {job.run.id: progress.add_task(_title(job), total=job.training.steps, note="waiting") for job in todo}
         try:
@@ -96,7 +115,10 @@ def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
                     threads = launch.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
                     runtime = launch.runtime.model_copy(update={"threads": threads})
                     training = job.training.model_copy(update={"runtime": runtime})
-                    running[job.run.id] = job, executor.submit(work, training, [cell.evaluation for cell in job.missing])
+                    running[job.run.id] = (
+                        job,
+                        executor.submit(work, training, [cell.evaluation for cell in job.missing]),
+                    )
                     _say(progress, f"started  {_title(job)}  (job {running[job.run.id][1].job_id})")
                 for key, (job, handle) in list(running.items()):
                     left = len(job.missing)
@@ -108,7 +130,10 @@ def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
                         error = handle.exception()
                         if error or left:
                             failed[key] = _reason(error, handle)
-                        _say(progress, f"{'FAILED  ' if key in failed else 'finished'} {_title(job)}  {failed.get(key, note)}")
+                        _say(
+                            progress,
+                            f"{'FAILED  ' if key in failed else 'finished'} {_title(job)}  {failed.get(key, note)}",
+                        )
                 time.sleep(1)
         except KeyboardInterrupt:
             for _, handle in running.values():
@@ -133,7 +158,9 @@ def _reason(error: BaseException | None, handle: Any) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m sweeps.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m sweeps.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.epilog = "\n".join(["keys:", *help_of(Launch), *help_of(Training)])
     parser.add_argument("sweep", nargs="?", help="name of the question")
     parser.add_argument("--list", action="store_true", help="name the sweeps")
@@ -143,7 +170,8 @@ def main(argv: list[str]) -> None:
     options = parser.parse_intermixed_args(argv)
     if options.list:
         for name, module in questions().items():
-            console.print(f"{name:<18} {(module.__doc__ or "").splitlines()[0]}", highlight=False, soft_wrap=True)
+            question_asked = module.__doc__.splitlines()[0]
+            console.print(f"{name:<18} {question_asked}", highlight=False, soft_wrap=True)
         return
     if not options.sweep:
         raise UserError("name a sweep, such as order_ablation; --list names them all")

@@ -109,7 +109,9 @@ def why_new(run: Run) -> str:
     nearest_change: list[str] | None = None
     for file in run.folder.parent.glob("*/config.json"):
         other = dict(_flat(json.loads(file.read_text())))
-        change = [f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)]
+        change = [
+            f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)
+        ]
         if nearest_change is None or len(change) < len(nearest_change):
             nearest_change = change
     if nearest_change is None:
@@ -135,7 +137,11 @@ def rates(runs: Path) -> dict[str, Any]:
     """
     committed = Path(__file__).parents[1] / "results"
     for source in (runs, committed):
-        files = [*source.glob("training/*/row.json"), *source.glob("evaluation/*/row.json"), *source.glob("*/rows.jsonl")]
+        files = [
+            *source.glob("training/*/row.json"),
+            *source.glob("evaluation/*/row.json"),
+            *source.glob("*/rows.jsonl"),
+        ]
         rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         steps = [row["seconds_per_step"] for row in rows if "seconds_per_step" in row]
         images = [row["seconds"] / row["n"] for row in rows if "n" in row]

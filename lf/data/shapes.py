@@ -16,8 +16,8 @@ ORIENTATIONS = 4
 CLASSES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # hue of the ground
 KINDS = {"shape": len(SHAPES), "hue": HUES, "orientation": ORIENTATIONS}
 
-PERIOD = 1 / 8  # of the texture, in image widths
-NOISE = 0.06  # standard deviation, of [0, 1]
+PERIOD = 1 / 6  # of the texture, in image widths
+NOISE = 0.04  # standard deviation, of [0, 1]
 VERSION = 1  # part of the draw of every image: a new version is a new data set
 
 
@@ -48,9 +48,9 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
     image = _colour(labels / len(CLASSES), 0.5, 0.35)[:, :, None, None] * np.ones_like(x)
     for side in range(2):
         cx, cy, size, phase = free[:, side].T.astype(np.float32)[:, :, None, None]
-        radius = 0.15 + 0.07 * size
+        radius = 0.19 + 0.04 * size
         cx = 0.5 * side + radius + cx * (0.5 - 2 * radius)
-        cy = 0.2 + 0.6 * cy
+        cy = 0.25 + 0.5 * cy
         mask = _mask(kinds[:, side, 0], x - cx, y - cy, radius, 1 / resolution)
         angle = (np.pi / ORIENTATIONS * kinds[:, side, 2]).astype(np.float32)[:, None, None]
         wave = np.cos(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / PERIOD + phase))
@@ -77,11 +77,13 @@ def _colour(hue: np.ndarray, saturation: float, value: np.ndarray | float) -> np
 def _mask(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, pixel: float) -> np.ndarray:
     """Coverage in [0, 1] of each image's shape around the origin, with an edge one pixel wide."""
     ax, ay = abs(x), abs(y)
-    inside = np.stack([
-        r - np.hypot(x, y),
-        0.85 * r - np.maximum(ax, ay),
-        np.minimum(0.7 * r - y, (y + r) * 0.5 - 0.87 * ax),
-        np.minimum(r - np.maximum(ax, ay), 0.38 * r - np.minimum(ax, ay)),
-    ])  # distance to the edge, positive inside: shape, image, row, column
+    inside = np.stack(
+        [
+            r - np.hypot(x, y),
+            0.85 * r - np.maximum(ax, ay),
+            np.minimum(0.7 * r - y, (y + r) * 0.5 - 0.87 * ax),
+            np.minimum(r - np.maximum(ax, ay), 0.38 * r - np.minimum(ax, ay)),
+        ]
+    )  # distance to the edge, positive inside: shape, image, row, column
     chosen = np.take_along_axis(inside, shape[None, :, None, None], 0)[0]
     return np.clip(chosen / pixel + 0.5, 0, 1)

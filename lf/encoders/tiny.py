@@ -2,10 +2,10 @@
 
 Recipe: every patch is squeezed through a few channels with noise added, and what comes out must serve two ends.
 Pooled over one half of the image it must tell which other half belongs to it among those of the batch (contrastive
-prediction across space, as in CPC, arXiv 1807.03748: what distant parts share is kept, what is local is not), and patch by patch it
-must predict a local descriptor, oriented gradients (as MaskFeat, arXiv 2112.09133) and mean colours. The noise makes
-the code keep what is robust and drop what is not (texture phase, pixel noise). It needs images only: no labels,
-nothing that a generator knows.
+prediction across space, as in CPC, arXiv 1807.03748: what distant parts share is kept, what is local is not), and
+patch by patch it must predict a local descriptor, oriented gradients (as MaskFeat, arXiv 2112.09133) and mean colours.
+The noise makes the code keep what is robust and drop what is not (texture phase, pixel noise). It needs images only:
+no labels, nothing that a generator knows.
 """
 
 import hashlib
@@ -80,8 +80,12 @@ class _Net(nn.Module):
             nn.Conv2d(2 * w, config.dim, 1),
         )  # fmt: skip
         self.whiten = nn.BatchNorm2d(config.dim, affine=False, momentum=0.02)
-        self.describe = nn.Sequential(nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.Conv2d(2 * w, ORIENTATIONS + 12, 1))
-        self.embed = nn.Sequential(nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * w, 64))
+        self.describe = nn.Sequential(
+            nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.Conv2d(2 * w, ORIENTATIONS + 12, 1)
+        )
+        self.embed = nn.Sequential(
+            nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * w, 64)
+        )
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from lf.network.blocks import Block, Head, rope_table
+from lf.network.blocks import Block, Branch, Head, rope_table
 from lf.network.embed import PatchEmbed, TimeEmbed, sincos_positions, unpatchify
 from lf.streams import Stream
 
@@ -33,7 +33,9 @@ class NetworkConfig(BaseModel):
     def _fits(self) -> "NetworkConfig":
         for width in (self.width, self.expert_width):
             if width % (self.width // self.heads) or self.width % self.heads or (self.width // self.heads) % 4:
-                raise ValueError(f"width {width} over {self.heads} heads must give heads of equal width, a multiple of 4")
+                raise ValueError(
+                    f"width {width} over {self.heads} heads must give heads of equal width, a multiple of 4"
+                )
         return self
 
 
@@ -66,14 +68,8 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, width) for _ in range(config.depth))
         values = [s.patch**2 * s.channels for s in streams]
         if config.expert_width:
-            wide = config.expert_width
             self.branches = nn.ModuleList(
-                nn.ModuleDict({
-                    "proj": nn.Linear(width, wide),
-                    "blocks": nn.ModuleList(Block(wide, wide // head_width, width) for _ in range(config.expert_depth)),
-                    "head": Head(wide, n, width),
-                })
-                for n in values
+                Branch(width, config.expert_width, head_width, config.expert_depth, n) for n in values
             )
         else:
             self.head = Head(width, sum(values), width)
@@ -88,7 +84,7 @@ class Network(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform linears and patch convolutions, zero biases; N(0, 0.02) labels and times; zero adaLN and outputs."""
+        """Xavier-uniform linears and patches, zero biases; N(0, 0.02) labels and times; zero adaLN and outputs."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
@@ -96,11 +92,14 @@ class Network(nn.Module):
                     nn.init.zeros_(module.bias)
         for weight in (self.label.weight, self.class_position, *(p for p in self.time.parameters() if p.dim() > 1)):
             nn.init.normal_(weight, std=0.02)
+        zero: list[nn.Parameter] = []
         for module in self.modules():
             if isinstance(module, Block | Head):
-                nn.init.zeros_(module.adaLN_modulation[1].weight)
+                zero += module.adaLN_modulation.parameters()
             if isinstance(module, Head):
-                nn.init.zeros_(module.linear.weight)
+                zero += module.linear.parameters()
+        for weight in zero:
+            nn.init.zeros_(weight)
 
     def forward(self, z: Sequence[Tensor], t: Tensor, y: Tensor, wanted: Sequence[bool] | None = None) -> Prediction:
         """One pass.
@@ -130,13 +129,7 @@ class Network(nn.Module):
         if not self.config.expert_width:
             parts = self.head(x, c).split([s.patch**2 * s.channels for s in self.streams], -1)
             return [unpatchify(p, s) if w else None for p, s, w in zip(parts, self.streams, wanted, strict=True)]
-        out: list[Tensor | None] = []
-        for branch, stream, want in zip(self.branches, self.streams, wanted, strict=True):
-            if not want:
-                out.append(None)
-                continue
-            h = branch["proj"](x)
-            for block in branch["blocks"]:
-                h = block(h, c, self.cos_bare, self.sin_bare)
-            out.append(unpatchify(branch["head"](h, c), stream))
-        return out
+        return [
+            unpatchify(branch(x, c, self.cos_bare, self.sin_bare), stream) if want else None
+            for branch, stream, want in zip(self.branches, self.streams, wanted, strict=True)
+        ]

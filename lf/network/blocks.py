@@ -113,3 +113,20 @@ class Head(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(c).chunk(2, -1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class Branch(nn.Module):
+    """Output expert of one stream: linear to its own width, blocks, own head (LF §4)."""
+
+    def __init__(self, width: int, expert_width: int, head_width: int, depth: int, outputs: int):
+        super().__init__()
+        self.proj = nn.Linear(width, expert_width)
+        heads = expert_width // head_width
+        self.blocks = nn.ModuleList(Block(expert_width, heads, width) for _ in range(depth))
+        self.head = Head(expert_width, outputs, width)
+
+    def forward(self, x: Tensor, c: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = self.proj(x)
+        for block in self.blocks:
+            x = block(x, c, cos, sin)
+        return self.head(x, c)

@@ -23,6 +23,8 @@ class PatchEmbed(nn.Module):
 class TimeEmbed(nn.Module):
     """256 sinusoids of ``t`` in [0, 1] (cosines, then sines; period 10000), then Linear-SiLU-Linear."""
 
+    frequency: Tensor
+
     def __init__(self, width: int, frequencies: int = 256):
         super().__init__()
         half = frequencies // 2

@@ -52,8 +52,10 @@ class Cascaded(LogitNormals):
 
     def path(self, steps: int) -> Tensor:
         if steps % self.streams:
-            raise UserError(f"steps={steps}: cascaded gives each of its {self.streams} streams an equal share; "
-                            f"use a multiple of {self.streams}, such as {steps + self.streams - steps % self.streams}")
+            raise UserError(
+                f"steps={steps}: cascaded gives each of its {self.streams} streams an equal share; "
+                f"use a multiple of {self.streams}, such as {steps + self.streams - steps % self.streams}"
+            )
         return super().path(steps)
 
     def _ends_shifts(self) -> list[tuple[float, float]]:

@@ -27,7 +27,9 @@ class Independent(Schedule):
         return Times(t, torch.ones_like(t))
 
     def curve(self, u: Tensor) -> Tensor:
-        raise UserError("independent has no path of its own: name another schedule's, such as path=shifted path.alpha=9")
+        raise UserError(
+            "independent has no path of its own: name another schedule's, such as path=shifted path.alpha=9"
+        )
 
     def path(self, steps: int) -> Tensor:
         return self.curve(torch.empty(0))

@@ -1,0 +1,75 @@
+"""What every encoder must keep to, as a test class that the authors of encoders inherit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from lf import encoders
+from lf.data import Images, to_float
+from lf.encoders import Encoder
+
+
+class EncoderConformance:
+    """Inherit it in a test file, give it an encoder and images, and run pytest.
+
+    Example:
+        >>> from lf import encoders
+        >>> from lf.data import shapes
+        >>> from lf.encoders.conformance import EncoderConformance
+        >>> class TestMine(EncoderConformance):
+        ...     encoder = encoders.create("mine")
+        ...     data = shapes.make(range(64), resolution=32)
+        ...     patch = 8
+
+    Attributes:
+        encoder: the object under test, with parameters that make it cheap.
+        data: images that it accepts, at least 8 of them; made once, not changed by any test.
+        patch: side of a pixel patch; it divides the images' resolution.
+    """
+
+    encoder: Encoder
+    data: Images
+    patch: int
+
+    @pytest.fixture
+    def cache(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """One folder for all tests: what must be trained is trained once."""
+        return tmp_path_factory.getbasetemp() / "encoders"
+
+    def test_its_name_is_the_entry_point_that_finds_it(self) -> None:
+        assert type(encoders.create(self.encoder.name)) is type(self.encoder)
+
+    def test_it_cannot_be_changed(self) -> None:
+        for field in type(self.encoder).model_fields:
+            with pytest.raises(ValidationError):
+                setattr(self.encoder, field, getattr(self.encoder, field))
+
+    def test_it_equals_its_own_dump(self) -> None:
+        assert type(self.encoder)(**self.encoder.model_dump()) == self.encoder
+        assert type(self.encoder).model_validate_json(self.encoder.model_dump_json()) == self.encoder
+
+    def test_a_latent_has_one_finite_vector_for_each_patch(self, cache: Path) -> None:
+        images = self.images()
+        side = self.data.resolution // self.patch
+        latents = self.encoder.load(self.data, self.patch, cache)(images)
+        assert latents.shape == (len(images), self.encoder.channels(self.patch), side, side)
+        assert latents.dtype == torch.float32 and latents.isfinite().all()
+
+    def test_different_images_have_different_latents(self, cache: Path) -> None:
+        latents = self.encoder.load(self.data, self.patch, cache)(self.images())
+        assert len(latents.flatten(1).unique(dim=0)) == len(latents)
+
+    def test_loading_it_again_gives_the_same_latents(self, cache: Path) -> None:
+        first, again = (self.encoder.load(self.data, self.patch, cache)(self.images()) for _ in range(2))
+        assert first.equal(again)
+
+    def test_a_latent_does_not_depend_on_the_rest_of_the_batch(self, cache: Path) -> None:
+        encode = self.encoder.load(self.data, self.patch, cache)
+        alone = torch.cat([encode(image[None]) for image in self.images()])
+        torch.testing.assert_close(encode(self.images()), alone, rtol=1e-4, atol=1e-5)
+
+    def images(self) -> Tensor:
+        return to_float(self.data.images[:8])

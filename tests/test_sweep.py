@@ -1,0 +1,304 @@
+"""Sweeps: a launch does what is missing and nothing else, whatever happened to the one before."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib
+import pytest
+from rich.console import Console
+from toy import PLAIN, WORDS, files, refusal, run, start
+
+from analysis import figures, results, tables
+from lf import metrics
+from lf.errors import UserError
+from sweeps import launch, order_ablation
+from sweeps.plan import jobs
+
+NAME = "order_ablation"
+CELLS = 18  # two latents along 8 paths each, and two models trained for one order
+SWEEP = [NAME, *WORDS, *PLAIN, "evaluation.n=32", "evaluation.steps=4", "workers=1"]
+
+
+def rows(store: Path, kind: str = "evaluation") -> dict[str, dict[str, object]]:
+    return {file.parent.name: json.loads(file.read_text()) for file in (store / kind).glob("*/row.json")}
+
+
+def scores(store: Path) -> dict[str, tuple[object, ...]]:
+    return {name: (row["fd"], row["class_accuracy"], row["real_fd"]) for name, row in rows(store).items()}
+
+
+def runs_of(store: Path) -> dict[str, tuple[int, bytes]]:
+    return {f"{kind}/{name}": file for kind in ("training", "evaluation") for name, file in files(store / kind).items()}
+
+
+# In one process, with an encoder and a judge that are hardly trained: seconds.
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """Makes all that must be fitted once quick to fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(metrics.RECIPE, "steps", 5)
+        latents = ({"name": "pixels", "cells": 2}, {"name": "tiny", "steps": 5, "width": 8})
+        patch.setitem(order_ablation.LATENTS, "shapes", latents)
+        patch.setattr(launch, "console", Console(width=300))
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run store in which the sweep is done."""
+    place = tmp_path_factory.mktemp("store")
+    asked = launch.settings([*SWEEP[1:], f"runtime.runs={place}"])
+    cells = list(order_ablation.cells(asked))
+    for job in jobs(cells):
+        launch.work(job.training, [cell.evaluation for cell in job.missing])
+    launch.main([*SWEEP, f"runtime.runs={place}"])  # nothing is left to do but the manifest and the report
+    return place
+
+
+@pytest.fixture
+def copy(store: Path, tmp_path: Path) -> Path:
+    """A copy of the store, to harm."""
+    return Path(shutil.copytree(store, tmp_path / "copy"))
+
+
+@pytest.fixture
+def dry(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What ``--dry-run`` prints."""
+
+    def show(place: Path, *words: str) -> str:
+        capsys.readouterr()
+        launch.main([*SWEEP, "--dry-run", f"runtime.runs={place}", *words])
+        return capsys.readouterr().out
+
+    return show
+
+
+def planned(out: str) -> list[str]:
+    """The lines of the plan that stand for a training."""
+    return [line for line in out.splitlines() if " seed " in line]
+
+
+def test_a_dry_run_on_a_fresh_store_lists_new_cells_and_writes_nothing(
+    quick: None, tmp_path: Path, dry: Callable[..., str]
+) -> None:
+    out = dry(tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    assert len(planned(out)) == 4 and all(" new " in line for line in planned(out))
+    assert "240 training steps and 576 images" in out
+
+
+def test_a_dry_run_on_a_finished_store_lists_cached_cells_and_writes_nothing(
+    store: Path, dry: Callable[..., str]
+) -> None:
+    before = files(store)
+    out = dry(store)
+    assert len(planned(out)) == 4 and all(" cached " in line for line in planned(out))
+    assert "to do" not in out
+    assert files(store) == before
+
+
+def test_a_dry_run_names_the_field_that_made_a_training_new(store: Path, dry: Callable[..., str]) -> None:
+    out = dry(store, "lr=2e-3")
+    assert all(" new " in line and line.rstrip().endswith("lr 0.001→0.002") for line in planned(out))
+    assert "240 training steps and 576 images" in out and "device-hours" in out
+    out = dry(store, "seeds=[0,1]")
+    assert [" cached " in line for line in planned(out)] == [True] * 4 + [False] * 4
+    assert all("seed 0→1" in line for line in planned(out)[4:])
+
+
+def test_a_dry_run_names_the_field_that_made_an_evaluation_new(store: Path, dry: Callable[..., str]) -> None:
+    out = dry(store, "evaluation.n=40")
+    assert all(" cached " in line and "n 32→40" in line for line in planned(out))
+    assert "0 training steps and 720 images" in out
+
+
+def test_a_dry_run_names_what_is_running(copy: Path, dry: Callable[..., str]) -> None:
+    first = jobs(list(order_ablation.cells(launch.settings([*SWEEP[1:], f"runtime.runs={copy}"]))))[0]
+    (first.run.folder / "row.json").unlink()
+    with first.run.held():
+        assert " running " in planned(dry(copy))[0]
+    assert " begun " in planned(dry(copy))[0]
+
+
+def test_the_list_names_the_sweep_and_its_question(capsys: pytest.CaptureFixture[str]) -> None:
+    launch.main(["--list"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(NAME))
+    assert "Does the order of denoising matter" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["order_ablatoin"], "order_ablation"),
+        ([NAME, "stps=10"], "'steps'"),
+        ([NAME, "evaluation.stps=4"], "'steps'"),
+        ([NAME, "network.widht=4"], "'width'"),
+        ([NAME, "workrs=2"], "'workers'"),
+        ([NAME, "lr=fast"], "lr='fast'"),
+        ([NAME, "steps=0"], "steps=0"),
+        ([NAME, "evaluation.steps=5"], "steps=5"),
+        ([NAME, "schedule=cascaded"], "schedule"),
+        ([NAME, "preset=imagenet"], "imagenet256"),
+        ([NAME, "data=digit"], "digits"),
+        ([NAME, "data=folder:/nonesuch"], "/nonesuch"),
+        ([NAME, "seeds=[]"], "seeds"),
+        ([NAME, "--executor=slrm"], "slurm"),
+        ([NAME, "nonsense"], "nonsense"),
+        ([], NAME),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_bad_input_is_one_line_and_writes_nothing(
+    words: list[str], named: str, dry_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*words, *dry_run] + ([f"runtime.runs={tmp_path / 'runs'}"] if words else [])
+    assert named in refusal(launch.main, asked, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_slurm_without_a_cluster_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sbatch" in refusal(launch.main, [*SWEEP, "--executor=slurm", f"runtime.runs={tmp_path / 'runs'}"], capsys)
+
+
+def test_the_table_has_a_row_a_cell_and_the_floor(store: Path) -> None:
+    frame = results.load(NAME, store)
+    assert len(frame) == CELLS and frame.fd.notna().all() and frame.protocol.nunique() == frame.budget.nunique() == 1
+    text = tables.markdown(frame)
+    lines = [line for line in text.splitlines() if line.startswith(("| independent", "| cascaded", "| pixel_only"))]
+    assert len(lines) == CELLS and "FD-digits" in text and "FID" not in text and "missing" not in text
+    assert f"FD-digits {frame.real_fd.iloc[0]:.3g}" in text
+    assert "32 images" in text and "4 steps" in text
+
+
+def test_a_cell_that_is_not_done_is_missing_in_the_table_and_in_the_figures(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = results.load(NAME, copy).iloc[3]
+    shutil.rmtree(copy / "evaluation" / gone.evaluation_id)
+    frame = results.load(NAME, copy)
+    assert len(frame) == CELLS and frame.fd.isna().sum() == 1
+    lines = [line for line in tables.markdown(frame).splitlines() if "missing" in line]
+    assert len(lines) == 1 and tables.path_label(gone.path, gone.alpha) in lines[0] and gone.latent in lines[0]
+    assert tables.table(frame).fd.isna().sum() == 1
+    monkeypatch.setattr(results, "RESULTS", copy / "results")
+    matplotlib.use("agg")
+    written = figures.write(frame, copy / "figures", copy)
+    assert {file.name for file in written} >= {"alpha.png", "paths.pdf", "samples.png"}
+    assert all(file.stat().st_size > 1000 for file in written)
+
+
+def test_rows_of_two_protocols_or_budgets_share_no_table(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    file = results.export(NAME, store) / "rows.jsonl"
+    exported = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(exported) == CELLS
+    same = results.load(NAME, runs=None)
+    assert list(same.fd) == list(results.load(NAME, store).fd)
+    assert len(results.samples(NAME, same, runs=None)) == CELLS
+    for kind, key, value in (("protocol", "n", 50_000), ("protocol", "judge_digest", "0"), ("budget", "lr", 1.0)):
+        changed = exported[5] | {kind: json.dumps(json.loads(exported[5][kind]) | {key: value}, sort_keys=True)}
+        lines = [json.dumps(row) for row in [*exported[:5], changed, *exported[6:]]]
+        file.write_text("\n".join(lines) + "\n")
+        with pytest.raises(UserError, match=rf"{kind}.*: {key}$"):
+            results.load(NAME, runs=None)
+
+
+# As a user runs it: real processes, the real encoder and the real judge.
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store filled by one undisturbed launch, and what the launch printed."""
+    place = tmp_path_factory.mktemp("launched")
+    code, out, err = run("sweeps.launch", *SWEEP, f"runtime.runs={place}", env=os.environ | {"COLUMNS": "300"})
+    assert code == 0, out + err
+    return place, out
+
+
+@pytest.mark.slow
+def test_a_launch_does_all_cells_and_prints_the_table(launched: tuple[Path, str]) -> None:
+    place, out = launched
+    assert len(rows(place)) == CELLS and len(rows(place, "training")) == 4
+    assert tables.markdown(results.load(NAME, place)).splitlines()[0] in out
+    written = [Path(name.strip(", ")) for name in out.split("written:")[1].split("\n")[0].split()]
+    assert len(written) >= 8 and all(file.stat().st_size for file in written)
+
+
+@pytest.mark.slow
+def test_the_same_launch_again_computes_nothing(launched: tuple[Path, str]) -> None:
+    place, first = launched
+    before, submitted = runs_of(place), sorted((place / "jobs").iterdir())
+    code, out, err = run("sweeps.launch", *SWEEP, f"runtime.runs={place}", env=os.environ | {"COLUMNS": "300"})
+    assert code == 0, err
+    assert runs_of(place) == before and sorted((place / "jobs").iterdir()) == submitted
+    assert [line for line in out.splitlines() if line.startswith("| ")] == [
+        line for line in first.splitlines() if line.startswith("| ")
+    ]
+
+
+def launch_and_kill(words: list[str], ready: Callable[[], bool]) -> None:
+    """Starts a launch and kills it and all its children as soon as ``ready``."""
+    process = start("sweeps.launch", *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+
+@pytest.mark.slow
+def test_killed_twice_and_launched_again_it_scores_as_if_undisturbed(
+    launched: tuple[Path, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "runs"
+    shutil.copytree(launched[0] / "cache", place / "cache")  # data, encoder and judge: equal, and not made again
+    words = [*SWEEP, f"runtime.runs={place}", "runtime.checkpoint_seconds=1e-6"]
+
+    launch_and_kill(words, lambda: any(place.glob("training/*/checkpoint.safetensors")))
+    assert not rows(place, "training") and not rows(place), "killed in the middle of a training"
+    launch_and_kill(words, lambda: len(list(place.glob("evaluation/*/row.json"))) >= 2)
+    assert 2 <= len(rows(place)) < CELLS, "killed between two evaluations"
+    before = {name: file for name, file in runs_of(place).items() if name.endswith("row.json")}
+
+    code, out, err = run("sweeps.launch", *words)
+    assert code == 0, out + err
+    assert scores(place) == scores(launched[0]) and len(scores(place)) == CELLS
+    after = runs_of(place)
+    assert {name: after[name] for name in before} == before, "what was done is done again"
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_named_and_the_others_finish(launched: tuple[Path, str], tmp_path: Path) -> None:
+    place = Path(shutil.copytree(launched[0], tmp_path / "runs"))
+    frame = results.load(NAME, place)
+    for model in ("cascaded", "pixel_only"):
+        row = frame[frame.model == model].iloc[0]
+        shutil.rmtree(place / "evaluation" / row.evaluation_id)
+        shutil.rmtree(place / "training" / row.training_id)
+        if model == "cascaded":
+            harmed = place / "training" / row.training_id / "checkpoint.safetensors"
+            harmed.parent.mkdir()
+            harmed.write_bytes(b"garbage")
+
+    code, out, err = run("sweeps.launch", *SWEEP, f"runtime.runs={place}", env=os.environ | {"COLUMNS": "300"})
+    assert code == 1, out + err
+    failed = [line for line in out.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 1 and "cascaded tiny seed 0" in failed[0] and "cannot read checkpoint" in failed[0]
+    assert any(line.startswith("finished") and "pixel_only" in line for line in out.splitlines())
+    assert "1 jobs done, 1 failed" in out and harmed.read_bytes() == b"garbage"
+    assert len(rows(place)) == CELLS - 1
+    assert [line for line in out.splitlines() if "missing" in line and line.startswith("| cascaded")]
+    assert scores(place).items() < scores(launched[0]).items()

@@ -1,0 +1,119 @@
+"""Training: it learns, it goes on where it was stopped, and what is done is not done again."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from toy import LATENT, PLAIN, WORDS, refusal, run, start, training
+
+from lf import checkpoint
+from lf.config import Training
+from lf.runs import training_run
+from lf.train import batch_rows, main, train
+
+CASCADED = [LATENT, "schedule=cascaded"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A finished training, made without a stop."""
+    config = training(*CASCADED, f"runtime.runs={tmp_path_factory.mktemp('runs')}")
+    train(config)
+    return config
+
+
+def saved(config: Training) -> dict[str, Tensor]:
+    return checkpoint.read(training_run(config).folder / "checkpoint.safetensors")[0]
+
+
+def test_killed_and_started_again_it_ends_bit_by_bit_as_if_it_had_not_been(done: Training, tmp_path: Path) -> None:
+    words = [*WORDS, *PLAIN, *CASCADED, f"runtime.runs={tmp_path}", "runtime.checkpoint_seconds=1e-6"]
+    run_of = training_run(training(*CASCADED, f"runtime.runs={tmp_path}"))
+    file = run_of.folder / "checkpoint.safetensors"
+
+    process = start("lf.train", *words)
+    deadline = time.monotonic() + 120
+    while not file.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and run_of.row is None and run_of.state == "begun"
+    assert 0 < checkpoint.read(file)[1] < done.steps
+
+    code, out, err = run("lf.train", *words)
+    assert code == 0 and "done" in out, err
+    again, whole = saved(training(*CASCADED, f"runtime.runs={tmp_path}")), saved(done)
+    assert again.keys() == whole.keys()
+    assert not [name for name in whole if not again[name].equal(whole[name])]
+    assert run_of.row and run_of.row["loss"] == training_run(done).row["loss"]  # type: ignore[index]
+
+
+def test_the_same_command_again_trains_nothing(done: Training, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = training_run(done).folder
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir() if file.name != "lock"}
+    main([*WORDS, *PLAIN, *CASCADED, f"runtime.runs={done.runtime.runs}"])
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
+    assert len(list(folder.glob("events*"))) == 1
+    assert f"done: {folder}" in capsys.readouterr().out
+
+
+def test_the_loss_falls(done: Training) -> None:
+    losses = saved(done)["losses"]
+    assert losses.shape == (60, 3) and losses.isfinite().all() and (losses > 0).any(0).all()
+    assert losses[-20:, 0].mean() < 0.85 * losses[:20, 0].mean()
+
+
+@pytest.mark.parametrize(("n", "batch"), [(10, 3), (10, 10), (7, 16), (100, 32), (5, 1)])
+def test_every_sample_comes_exactly_once_an_epoch(n: int, batch: int) -> None:
+    steps = -(-4 * n // batch)
+    rows = torch.cat([batch_rows(n, batch, step, seed=3) for step in range(steps)])
+    epochs = rows[: 4 * n].view(4, n)
+    assert (epochs.sort(1).values == torch.arange(n)).all()
+    assert not all(epoch.equal(epochs[0]) for epoch in epochs), "every epoch has the same order"
+    other = torch.cat([batch_rows(n, batch, step, seed=4) for step in range(steps)])
+    assert not rows.equal(other), "the order does not depend on the seed"
+    assert batch_rows(n, batch, steps - 1, seed=3).equal(rows[(steps - 1) * batch :]), "it depends on the past"
+
+
+def test_the_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
+    words = ["steps=1", "warmup=0", "ema=0.9", f"runtime.runs={tmp_path}"]
+    one, two = training(*words), training(*words, "steps=2")
+    train(one)
+    train(two)
+    first, second = saved(one), saved(two)
+    names = [name.removeprefix("raw.") for name in first if name.startswith("raw.")]
+    assert names
+    for name in names:  # it starts at the weights of the first step
+        torch.testing.assert_close(first[f"ema.{name}"], first[f"raw.{name}"], rtol=0, atol=0)
+        expected = 0.9 * first[f"raw.{name}"] + 0.1 * second[f"raw.{name}"]
+        torch.testing.assert_close(second[f"ema.{name}"], expected, rtol=1e-6, atol=1e-8)
+    assert any(not second[f"ema.{name}"].equal(second[f"raw.{name}"]) for name in names)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "garbage", "empty"])
+def test_an_unreadable_checkpoint_is_one_line_and_stays_as_it_is(
+    done: Training, harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (training_run(done).folder / "checkpoint.safetensors").read_bytes()
+    bad = {"truncated": good[: len(good) // 2], "garbage": b"not a checkpoint" * 99, "empty": b""}[harm]
+    words = [*WORDS, *PLAIN, *CASCADED, f"runtime.runs={tmp_path}"]
+    shutil.copytree(Path(done.runtime.runs) / "cache", tmp_path / "cache")
+    run_of = training_run(training(*CASCADED, f"runtime.runs={tmp_path}"))
+    run_of.folder.mkdir(parents=True)
+    file = run_of.folder / "checkpoint.safetensors"
+    file.write_bytes(bad)
+    assert str(file) in refusal(main, words, capsys)
+    assert file.read_bytes() == bad and run_of.row is None
+
+
+def test_a_loss_that_is_not_a_number_is_an_error_not_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, *PLAIN, f"runtime.runs={tmp_path}", "lr=1e30"]
+    assert "not a number" in refusal(main, words, capsys)
+    assert training_run(training(f"runtime.runs={tmp_path}", "lr=1e30")).row is None
