@@ -85,6 +85,8 @@ class Training(Strict):
     ema: float = Field(0.9999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     label_dropout: float = Field(0.1, ge=0, le=1)
+    repa: AnyEncoder | None = Field(None, description="encoder that network.repa_block is aligned to (REPA)")
+    repa_weight: float = Field(0.5, gt=0, description="λ of the alignment loss 1 - cos")
     dtype: DType = Field("bfloat16", description="of the matrix products (autocast)")
     seed: int = Field(0, ge=0)
     runtime: Runtime = Runtime()
@@ -100,6 +102,14 @@ class Training(Strict):
     def _fits(self) -> "Training":
         if self.resolution % self.network.patch:
             raise ValueError(f"resolution={self.resolution}: must be a multiple of network.patch={self.network.patch}")
+        if (self.repa is None) != (self.network.repa_block is None):
+            raise ValueError("repa and network.repa_block go together: give both or neither")
+        if self.repa and self.network.repa_width != self.repa.channels(self.network.patch):
+            raise ValueError(
+                f"network.repa_width={self.network.repa_width}: must equal the channels of {self.repa.name}, "
+                f"{self.repa.channels(self.network.patch)}"
+            )
+        self.streams  # noqa: B018 (an encoder may refuse the patch size)
         object.__setattr__(self, "schedule", self.schedule.over(1 + len(self.latents)))
         return self
 

@@ -5,13 +5,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from lf import flow
 from lf.config import Runtime, Sampling, Training
 from lf.data import to_uint8
 from lf.network import Network
+from lf.network.blocks import Block
 from lf.sampler import sample
 from lf.schedules import Times
+from lf.seeds import generator
 
 
 class Denoiser(nn.Module):
@@ -30,24 +33,28 @@ class Denoiser(nn.Module):
     def compile_blocks(self) -> None:
         """Compiles the transformer's blocks, which are alike: one compilation serves them all."""
         for module in self.network.modules():
-            if type(module).__name__ == "Block":
+            if isinstance(module, Block):
                 module.compile()
 
-    def loss(self, x: Sequence[Tensor], noise: Sequence[Tensor], times: Times, y: Tensor) -> Tensor:
-        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (LF §3), then each stream's: ``(1 + streams,)``."""
-        t = times.t
+    def loss(
+        self, x: Sequence[Tensor], noise: Sequence[Tensor], times: Times, y: Tensor, align: Tensor | None = None
+    ) -> Tensor:
+        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (LF §3), then each stream's: ``(1 + streams,)``.
+
+        With ``align``, an encoder's ``(B, C, h, w)``, the total has REPA's ``λ mean(1 - cos)`` too (arXiv 2410.06940).
+        """
+        config, t = self.config, times.t
         z = [flow.interpolate(a, e, t[:, i]) for i, (a, e) in enumerate(zip(x, noise, strict=True))]
-        with torch.autocast(t.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
-            x_hat = self.network(z, t, y).x
-        parts = torch.stack(
-            [
-                flow.velocity_loss(
-                    x[i], x_hat[i].float(), z[i], t[:, i], times.weight[:, i], self.config.schedule.t_clip
-                )
-                for i in range(len(z))
-            ]
-        )
-        return torch.cat([(parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()[None], parts])
+        with torch.autocast(t.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            x_hat, tapped = self.network(z, t, y)
+        parts = torch.stack([
+            flow.velocity_loss(x[i], x_hat[i].float(), z[i], t[:, i], times.weight[:, i], config.schedule.t_clip)
+            for i in range(len(z))
+        ])  # fmt: skip
+        total = (parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()
+        if align is not None:
+            total = total + config.repa_weight * (1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1)).mean()
+        return torch.cat([total[None], parts])
 
     @torch.no_grad()
     def images(self, indices: range, sampling: Sampling, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -75,8 +82,8 @@ class Denoiser(nn.Module):
         """Each image's own noise; stream i's is the same whatever streams come after it."""
         per_image = []
         for index in indices:
-            generator = torch.Generator().manual_seed((seed << 32) + index)
-            per_image.append([torch.randn(s.shape, generator=generator) for s in self.streams])
+            draw = generator("image", seed, index)
+            per_image.append([torch.randn(s.shape, generator=draw) for s in self.streams])
         return [torch.stack(stream) for stream in zip(*per_image, strict=True)]
 
     def _guided(

@@ -32,6 +32,7 @@ def create(group: str, name: str, **parameters: Any) -> Any:
     Raises:
         UserError: unknown name, unknown parameter or a value out of range, in one line.
     """
+    name = str(name)
     if name not in found(group):
         raise UserError(f"{group}: unknown name '{name}'; {nearest(name, found(group))}")
     plugin = found(group)[name].load()

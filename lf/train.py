@@ -4,6 +4,7 @@ Every draw is a function of (seed, step), so a run that was stopped goes on bit 
 """
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from lf import checkpoint, data
 from lf.command import config_from, door
 from lf.config import Training
 from lf.denoiser import Denoiser
+from lf.encoders import Encoder
 from lf.errors import UserError
 from lf.files import replace
 from lf.runs import training_run
+from lf.seeds import generator
 
 LOG_EVERY = 50  # steps
 
@@ -28,6 +31,7 @@ LOG_EVERY = 50  # steps
 def train(config: Training) -> dict[str, Any]:
     """Trains ``config`` unless that is done already; returns the run's row."""
     run = training_run(config)
+    config.runtime.torch_device  # noqa: B018 (a wrong device is said before anything is written)
     with run.held():
         return run.row or run.finish(_train(config, run.folder))
 
@@ -37,7 +41,8 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
     runtime.apply()
     cache = Path(runtime.runs) / "cache"
     images = data.load(config.data, config.resolution, "train", cache)
-    streams = encode(config, images, cache)
+    streams = encode(config, config.latents, images, cache)
+    align = encode(config, (config.repa,), images, cache)[1] if config.repa else None
 
     torch.manual_seed(config.seed)
     model = Denoiser(config, len(images.classes)).to(device)
@@ -56,16 +61,16 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
     board = SummaryWriter(folder, purge_step=step)
     bar = tqdm(total=config.steps, initial=step, desc=f"train {folder.name}", unit="step", disable=None)
     while step < config.steps:
-        generator = torch.Generator().manual_seed((config.seed << 32) + step)
+        draw = generator("step", config.seed, step)
         rows = batch_rows(len(images), config.batch, step, config.seed)
         x = [stream[rows].to(device, non_blocking=True) for stream in streams]
-        noise = [torch.randn(a.shape, generator=generator).to(device, non_blocking=True) for a in x]
-        dropped = torch.rand(config.batch, generator=generator) < config.label_dropout
+        noise = [torch.randn(a.shape, generator=draw).to(device, non_blocking=True) for a in x]
+        dropped = torch.rand(config.batch, generator=draw) < config.label_dropout
         y = images.labels[rows].masked_fill(dropped, len(images.classes)).to(device, non_blocking=True)
-        times = config.schedule.sample(config.batch, generator=generator)
+        times = config.schedule.sample(config.batch, generator=draw)
         times = type(times)(*(part.to(device, non_blocking=True) for part in times))
 
-        loss = model.loss(x, noise, times, y)
+        loss = model.loss(x, noise, times, y, align=None if align is None else align[rows].to(device))
         loss[0].backward()
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / max(config.warmup, 1))
@@ -99,12 +104,12 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
     }
 
 
-def encode(config: Training, images: data.Images, cache: Path) -> list[Tensor]:
-    """All streams of a data set, on the CPU: pixels in [-1, 1], then each encoder's latents."""
+def encode(config: Training, encoders: Sequence[Encoder], images: data.Images, cache: Path) -> list[Tensor]:
+    """A data set as streams, on the CPU: pixels in [-1, 1], then each encoder's latents."""
     pixels = data.to_float(images.images)
-    encoders = [encoder.load(images, config.network.patch, cache) for encoder in config.latents]
+    loaded = [encoder.load(images, config.network.patch, cache) for encoder in encoders]
     with torch.no_grad():
-        return [pixels, *(torch.cat([encode(part) for part in pixels.split(500)]) for encode in encoders)]
+        return [pixels, *(torch.cat([encode(part) for part in pixels.split(500)]) for encode in loaded)]
 
 
 def batch_rows(n: int, batch: int, step: int, seed: int) -> Tensor:
@@ -115,7 +120,7 @@ def batch_rows(n: int, batch: int, step: int, seed: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _order(n: int, epoch: int, seed: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed((seed << 32) + (1 << 31) + epoch))
+    return torch.randperm(n, generator=generator("epoch", seed, epoch))
 
 
 def main(argv: list[str]) -> None:

@@ -50,7 +50,7 @@ def test_the_command_says_what_is_wrong_in_one_line_and_leaves_no_trace(
     ("network.dept=3", ["training.network.dept", "did you mean 'depth'"]),
     ("runtime.thread=1", ["runtime.thread", "did you mean 'threads'"]),
     ("resolutoin=32", ["training.resolutoin", "did you mean 'resolution'"]),
-    ("network.heads=5", ["training.network", "5 heads"]),
+    ("network.heads=5", ["training.network", "heads=5"]),
     ("network.patch=7", ["resolution=32", "network.patch=7"]),
     ("lr=fast", ["training.lr='fast'"]),
     ("steps=0", ["training.steps=0", "greater than or equal to 1"]),
@@ -69,7 +69,6 @@ def test_a_wrong_word_names_the_key_the_value_and_what_is_allowed(words: str, sa
     assert "\n" not in message and len(message) < 250
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError in difflib for a name that is no word; ZeroDivisionError for heads")
 @pytest.mark.parametrize("word", ["schedule=3", "schedule=null", "network.heads=200"])
 def test_a_value_of_a_wrong_kind_is_a_user_error_too(word: str) -> None:
     with pytest.raises(UserError):

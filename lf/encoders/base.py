@@ -10,14 +10,17 @@ from torch import Tensor
 from lf.data.base import Images
 from lf.plugins import Plugin
 
+LATENT_STD = 0.485
+"""Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF §4)."""
+
 Encode = Callable[[Tensor], Tensor]
-"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``, scaled like the pixels."""
+"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``."""
 
 
 class Encoder(Plugin):
     """An encoder's recipe. ``name`` and the fields are its identity; `load` gives the map itself."""
 
-    loss_weight: float = Field(0.333, gt=0, description="λ of its stream in the loss")
+    loss_weight: float = Field(1.0, gt=0, description="λ of its stream in the loss")
 
     @abstractmethod
     def channels(self, patch: int) -> int:

@@ -22,12 +22,11 @@ class Pixels(Encoder):
     cells: int = Field(4, ge=1, description="values kept along one side of a patch")
 
     def channels(self, patch: int) -> int:
+        if patch % self.cells:
+            raise UserError(f"pixels.cells={self.cells}: must divide the patch size {patch}")
         return 3 * self.cells**2
 
     def load(self, data: Images, patch: int, cache: Path) -> Encode:
-        if patch % self.cells:
-            raise UserError(f"pixels.cells={self.cells}: must divide the patch size {patch}")
-
         def encode(x: Tensor) -> Tensor:
             return F.pixel_unshuffle(F.avg_pool2d(x, patch // self.cells), self.cells)
 

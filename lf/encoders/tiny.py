@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.data.base import Images, to_float
-from lf.encoders.base import Encode, Encoder
+from lf.encoders.base import LATENT_STD, Encode, Encoder
+from lf.errors import UserError
 from lf.files import made_once
 
 ORIENTATIONS = 8
@@ -45,7 +46,7 @@ class Tiny(Encoder):
     """Noisy-bottleneck prediction of local descriptors; see the module's docstring."""
 
     name: Literal["tiny"] = "tiny"
-    dim: int = Field(16, ge=1, description="channels of the latent")
+    dim: int = Field(8, ge=1, description="channels of the latent")
     width: int = Field(96, ge=8)
     noise: float = Field(0.5, ge=0, description="of the bottleneck, in its standard deviations")
     contrast: float = Field(1.0, ge=0, description="weight of the contrastive loss against the descriptors'")
@@ -55,6 +56,8 @@ class Tiny(Encoder):
     seed: int = 0
 
     def channels(self, patch: int) -> int:
+        if patch % 2:
+            raise UserError(f"tiny: needs an even patch size and it is {patch}")
         return self.dim
 
     def load(self, data: Images, patch: int, cache: Path) -> Encode:
@@ -86,11 +89,10 @@ class _Net(nn.Module):
         self.embed = nn.Sequential(
             nn.Conv2d(config.dim, 2 * w, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * w, 64)
         )
-        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] → latents with the pixels' standard deviation."""
-        return self.whiten(self.encoder(x)) * self.scale
+        """Images in [-1, 1] → latents."""
+        return self.whiten(self.encoder(x)) * LATENT_STD
 
     def losses(self, x: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Squared error of the descriptors, and InfoNCE between the left and the right halves."""
@@ -112,7 +114,6 @@ def _fitted(config: Tiny, patch: int, data: Images) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(config.seed)
     target = torch.cat([descriptor(to_float(some), net.patch) for some in data.images.split(1024)])
     target = (target - target.mean((0, 2, 3), keepdim=True)) / (target.std((0, 2, 3), keepdim=True) + 1e-3)
-    net.scale.copy_(to_float(data.images).std())
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps)
     net.train()

@@ -31,11 +31,16 @@ class NetworkConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "NetworkConfig":
-        for width in (self.width, self.expert_width):
-            if width % (self.width // self.heads) or self.width % self.heads or (self.width // self.heads) % 4:
-                raise ValueError(
-                    f"width {width} over {self.heads} heads must give heads of equal width, a multiple of 4"
-                )
+        head = self.width // self.heads
+        if head == 0 or head % 4 or self.width % self.heads or self.expert_width % head:
+            raise ValueError(
+                f"width={self.width}, heads={self.heads}, expert_width={self.expert_width}: "
+                "heads must be of one width, a multiple of 4"
+            )
+        if self.class_tokens and self.class_token_block >= self.depth:
+            raise ValueError(f"class_token_block={self.class_token_block}: must be below depth={self.depth}")
+        if self.repa_block is not None and self.repa_block >= self.depth:
+            raise ValueError(f"repa_block={self.repa_block}: must be below depth={self.depth}")
         return self
 
 

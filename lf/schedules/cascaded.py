@@ -41,8 +41,7 @@ class Cascaded(LogitNormals):
 
     def curve(self, u: Tensor) -> Tensor:
         """``t_i = end_i f_shift(clamp(k u - rank_i, 0, 1))`` for k streams."""
-        own = (self.streams * u[..., None] - u.new_tensor(self.ranks)).clamp(0, 1)
-        return torch.stack([e * shift(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())], -1)
+        return self._times(self.streams * u)
 
     def derivative(self, u: Tensor) -> Tensor:
         """``t_i' = k end_i f_shift'(k u - rank_i)`` while stream i moves, else 0."""
@@ -51,12 +50,20 @@ class Cascaded(LogitNormals):
         return torch.where((own >= 0) & (own < 1), self.streams * torch.stack(slope, -1), 0.0)
 
     def path(self, steps: int) -> Tensor:
-        if steps % self.streams:
+        """The same share of equal steps for every stream."""
+        if steps < 1 or steps % self.streams:
+            better = max(steps + -steps % self.streams, self.streams)
             raise UserError(
                 f"steps={steps}: cascaded gives each of its {self.streams} streams an equal share; "
-                f"use a multiple of {self.streams}, such as {steps + self.streams - steps % self.streams}"
+                f"use a multiple of {self.streams}, such as {better}"
             )
-        return super().path(steps)
+        share = steps // self.streams
+        return self._times(torch.arange(steps + 1, dtype=torch.float64) / share)  # exact where a stream ends
+
+    def _times(self, phase: Tensor) -> Tensor:
+        """Times at ``phase`` in [0, k]: its whole part is the number of streams that are done."""
+        own = (phase[..., None] - phase.new_tensor(self.ranks)).clamp(0, 1)
+        return torch.stack([e * shift(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())], -1)
 
     def _ends_shifts(self) -> list[tuple[float, float]]:
         return [(1.0, self.shift_pixel)] + [(self.latent_max, self.shift_latent)] * (self.streams - 1)
