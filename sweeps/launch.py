@@ -49,12 +49,17 @@ def settings(words: list[str]) -> Launch:
     return parse(Launch, given, "launch")
 
 
-def executor_of(launch: Launch, folder: Path) -> tuple[submitit.AutoExecutor, int]:
-    """The executor, and how many jobs it may run at a time."""
-    slurm = shutil.which("sbatch") is not None
-    if launch.executor == "slurm" and not slurm:
+def on_slurm(launch: Launch) -> bool:
+    """Whether jobs go to SLURM: where there is one, unless ``executor=local``."""
+    here = shutil.which("sbatch") is not None
+    if launch.executor == "slurm" and not here:
         raise UserError("executor=slurm: no sbatch on this machine; allowed here: auto, local")
-    slurm = slurm and launch.executor != "local"
+    return here and launch.executor != "local"
+
+
+def executor_of(launch: Launch, folder: Path) -> submitit.AutoExecutor:
+    """Where jobs are submitted to."""
+    slurm = on_slurm(launch)
     executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
     try:
         executor.update_parameters(
@@ -62,7 +67,12 @@ def executor_of(launch: Launch, folder: Path) -> tuple[submitit.AutoExecutor, in
         )
     except (NameError, TypeError, ValueError) as error:
         raise UserError(f"slurm: {error}") from None
-    return executor, launch.workers or (16 if slurm else os.cpu_count() or 1)
+    return executor
+
+
+def workers_of(launch: Launch) -> int:
+    """How many jobs run at a time."""
+    return launch.workers or (16 if on_slurm(launch) else os.cpu_count() or 1)
 
 
 def show(name: str, launch: Launch, todo: list[Job]) -> None:
@@ -86,17 +96,15 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
     if steps or images:
         forecast = f"{steps:,} training steps and {images:,} images to do"
         if cost:
-            hours = (steps * cost["step"] + images * cost["image"]) / 3600
-            forecast += (
-                f": about {hours:.2f} device-hours at {cost['step']:.3f} s a step, {cost['image']:.3f} s an image"
-            )
-            forecast += f" (median of {cost['source']})"
+            minutes = (steps * cost["step"] + images * cost["image"]) / workers_of(launch) / 60
+            forecast += f": about {minutes:.0f} min, {workers_of(launch)} jobs at a time ({cost['step']:.3f} s a step, "
+            forecast += f"{cost['image']:.3f} s an image: medians of {cost['source']})"
         console.print(forecast)
 
 
 def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
     """Submits the jobs, a bounded number at a time, and waits; returns the failures by training id."""
-    executor, workers = executor_of(launch, folder)
+    executor, workers = executor_of(launch, folder), workers_of(launch)
     waiting, failed = list(todo), dict[str, str]()
     running: dict[str, tuple[Job, submitit.Job[None]]] = {}
     bars = (

@@ -10,7 +10,7 @@ import torch
 
 from lf.data.base import Images
 
-SHAPES = ("disc", "square", "triangle", "cross")
+SHAPES = ("disc", "frame", "triangle", "cross")
 HUES = 6
 ORIENTATIONS = 4
 CLASSES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # hue of the ground
@@ -80,7 +80,7 @@ def _mask(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, pixel:
     inside = np.stack(
         [
             r - np.hypot(x, y),
-            0.85 * r - np.maximum(ax, ay),
+            np.minimum(0.9 * r - np.maximum(ax, ay), np.maximum(ax, ay) - 0.45 * r),
             np.minimum(0.7 * r - y, (y + r) * 0.5 - 0.87 * ax),
             np.minimum(r - np.maximum(ax, ay), 0.38 * r - np.minimum(ax, ay)),
         ]

@@ -52,7 +52,7 @@ class Tiny(Encoder):
     contrast: float = Field(1.0, ge=0, description="weight of the contrastive loss against the descriptors'")
     steps: int = Field(600, ge=1)
     batch: int = Field(128, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(4e-3, gt=0)
     seed: int = 0
 
     def channels(self, patch: int) -> int:
