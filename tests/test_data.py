@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import webdataset
 from scipy import stats
 from torch import Tensor
 
@@ -135,7 +136,7 @@ def test_the_digest_changes_with_the_data(store: Path, tmp_path: Path) -> None:
     ("shape", "did you mean 'shapes'"),
     ("digits:3", "digits"),
     ("folder:", "folder:PATH"),
-    ("", "shapes"),
+    ("", "asks for your images"),
 ])  # fmt: skip
 def test_what_does_not_exist_is_one_line(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
@@ -151,3 +152,21 @@ def test_a_folder_without_images_and_a_broken_image_are_one_line(tmp_path: Path)
     (tmp_path / "one" / "broken.png").write_bytes(b"not an image")
     with pytest.raises(UserError, match="broken.png"):
         data.load(f"folder:{tmp_path}", 16, "train", tmp_path / "cache")
+
+
+def test_tar_shards_hold_the_same_images_as_the_folder(store: Path, tmp_path: Path) -> None:
+    folder = data.load(f"folder:{store}/images", 32, "train", tmp_path)
+    classes = sorted(child.name for child in (store / "images").iterdir())
+    for half in range(2):
+        with webdataset.TarWriter(str(tmp_path / f"part-{half}.tar")) as writer:
+            for label in range(half * 3, half * 3 + 3):
+                for file in sorted((store / "images" / classes[label]).glob("*.png")):
+                    key = f"{label}-{file.stem}"
+                    writer.write({"__key__": key, "png": file.read_bytes(), "cls": str(label).encode()})
+    shards = data.load(f"shards:{tmp_path}/part-{{0..1}}.tar", 32, "train", tmp_path)
+    assert shards.images.equal(folder.images) and shards.labels.equal(folder.labels)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file: .*part-0.tar"):
+        data.digest(f"shards:{tmp_path}/part-{{0..1}}.tar", 32)

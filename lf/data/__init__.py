@@ -1,12 +1,17 @@
-"""Images by name: ``shapes``, ``digits`` (scikit-learn's handwritten digits) or ``folder:PATH``.
+"""Images by name, held in memory as uint8.
+
+``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder a class); ``shards:PATTERN``
+(WebDataset tar files such as ``shards:/data/train-{000..127}.tar``, members ``KEY.jpg`` or ``.png`` and ``KEY.cls``).
 
 Each set has three disjoint splits: ``train``; ``test``, which no network sees (the floor of every score is test
 against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``).
 """
 
 import hashlib
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +28,7 @@ TEST_SHARE = 5  # every fifth image of a real data set is for the test
 
 
 def digest(name: str, resolution: int) -> str:
-    """Identity of a data set, cheap enough for planning a sweep: equal digest, equal images.
+    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents.
 
     Raises:
         UserError: unknown data set or missing path.
@@ -34,9 +39,13 @@ def digest(name: str, resolution: int) -> str:
     elif kind == "digits" and not place:
         what = "scikit-learn digits 1"
     elif kind == "folder" and place:
-        what = repr([(str(f.relative_to(place)), f.stat().st_size, f.stat().st_mtime_ns) for f, _ in _files(place)])
+        what = repr([(str(file.relative_to(place)), _content(file)) for file, _ in _files(place)])
+    elif kind == "shards" and place:
+        what = repr([_content(file) for file in _shard_files(place)])
+    elif not name:
+        raise UserError("data: this preset asks for your images; give data=shards:PATTERN or data=folder:PATH")
     else:
-        raise UserError(f"data={name}: unknown; {nearest(kind, ['shapes', 'digits', 'folder:PATH'])}")
+        raise UserError(f"data={name}: unknown; {nearest(kind, ['shapes', 'digits', 'folder:PATH', 'shards:PATTERN'])}")
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
@@ -44,8 +53,8 @@ def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
     """The images of one split; rendered or decoded once, then kept under ``cache``.
 
     Args:
-        name: ``shapes``, ``digits`` or ``folder:PATH`` (one sub-folder a class).
-        resolution: height and width in pixels.
+        name: see the module's docstring.
+        resolution: height and width in pixels; other images are resized on the short side and centre-cropped.
         split: see the module's docstring.
         cache: folder for what was made.
     """
@@ -53,10 +62,13 @@ def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
     if name == "shapes":
         tensors = made_once(cache / f"shapes-{split}-{identity}.safetensors", lambda: _shapes(resolution, split))
         return Images(name, identity, tensors.pop("images"), tensors.pop("labels"), shapes.CLASSES, tensors)
-    make = _digits if name == "digits" else _folder
-    tensors = made_once(cache / f"{name.partition(':')[0]}-{identity}.safetensors", lambda: make(name, resolution))
+    kind, _, place = name.partition(":")
+    make: Callable[[str, int], dict[str, torch.Tensor]] = {"digits": _digits, "folder": _folder, "shards": _shards}[
+        kind
+    ]
+    tensors = made_once(cache / f"{kind}-{identity}.safetensors", lambda: make(place, resolution))
     chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
-    classes = tuple(map(str, range(10))) if name == "digits" else _classes(name.partition(":")[2])
+    classes = _classes(place) if kind == "folder" else tuple(map(str, range(int(tensors["labels"].max()) + 1)))
     return Images(name, identity, tensors["images"][chosen], tensors["labels"][chosen], classes)
 
 
@@ -65,7 +77,7 @@ def _shapes(resolution: int, split: Split) -> dict[str, torch.Tensor]:
     return {"images": made.images, "labels": made.labels, **made.facts}
 
 
-def _digits(name: str, resolution: int) -> dict[str, torch.Tensor]:
+def _digits(_: str, resolution: int) -> dict[str, torch.Tensor]:
     from sklearn.datasets import load_digits  # a second to import, and only here
 
     found = load_digits()
@@ -75,20 +87,60 @@ def _digits(name: str, resolution: int) -> dict[str, torch.Tensor]:
     return {"images": images, "labels": torch.from_numpy(found.target).long()}
 
 
-def _folder(name: str, resolution: int) -> dict[str, torch.Tensor]:
+def _folder(place: str, resolution: int) -> dict[str, torch.Tensor]:
+    files = _files(place)
+    images = [_decode(file.read_bytes(), resolution, str(file)) for file, _ in files]
+    return {"images": torch.stack(images), "labels": torch.tensor([label for _, label in files])}
+
+
+def _shards(place: str, resolution: int) -> dict[str, torch.Tensor]:
+    images, labels = [], []
+    for member in _members(place):
+        kind = next((k for k in ("jpg", "jpeg", "png") if k in member), None)
+        if kind is None or not member.get("cls", b"").strip().isdigit():
+            raise UserError(f"data=shards:{place}: {member['__key__']}: needs a .jpg or .png and a .cls with a number")
+        images.append(_decode(member[kind], resolution, member["__key__"]))
+        labels.append(int(member["cls"]))
+    if not images:
+        raise UserError(f"data=shards:{place}: no images in these shards")
+    return {"images": torch.stack(images), "labels": torch.tensor(labels)}
+
+
+def _members(place: str) -> Iterator[dict[str, Any]]:
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    for file in _shard_files(place):
+        with file.open("rb") as stream:
+            yield from group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}]))
+
+
+def _decode(content: bytes, resolution: int, where: str) -> torch.Tensor:
+    """Image file → ``(3, resolution, resolution)`` uint8, the short side resized and the centre cropped."""
     from PIL import Image, UnidentifiedImageError
     from torchvision.transforms.v2.functional import center_crop, resize
 
-    files = _files(name.partition(":")[2])
-    images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
-    for row, (file, _) in enumerate(files):
-        try:
-            with Image.open(file) as opened:
-                pixels = center_crop(resize(opened.convert("RGB"), [resolution]), [resolution])
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"data={name}: cannot read {file}: {error}") from None
-        images[row] = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-    return {"images": images, "labels": torch.tensor([label for _, label in files])}
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            pixels = center_crop(resize(opened.convert("RGB"), [resolution]), [resolution])
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"data: cannot read the image {where}: {error}") from None
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def _content(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _shard_files(pattern: str) -> list[Path]:
+    """The tar files that a pattern with braces stands for."""
+    import braceexpand
+
+    files = [Path(url) for url in braceexpand.braceexpand(pattern)]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"data=shards:{pattern}: no such file: {file}")
+    return files
 
 
 def _classes(place: str) -> tuple[str, ...]:
