@@ -6,6 +6,7 @@ import matplotlib
 from rich.console import Console
 
 from analysis import figures, tables
+from analysis.findings import findings
 from analysis.results import load
 
 
@@ -18,4 +19,5 @@ def show(sweep: str, runs: Path, console: Console) -> None:
     folder = runs / "reports" / sweep
     files = [*tables.write(frame, folder), *figures.write(frame, folder, runs)]
     console.print(tables.markdown(frame), highlight=False)
+    console.print("", *(f"- {line}" for line in findings(frame)), sep="\n", highlight=False)
     console.print("written:", ", ".join(str(f) for f in files), highlight=False)

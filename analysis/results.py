@@ -81,6 +81,7 @@ def _row(cell: dict[str, Any], runs: Path) -> dict[str, Any]:
         "protocol": json.dumps({k: scored[k] for k in PROTOCOL}, sort_keys=True) if scored else None,
         "budget": json.dumps({k: budget[k] for k in BUDGET}, sort_keys=True) if budget else None,
         "n": scored.get("n"),
+        "score": scored.get("score"),
         "seconds": scored.get("seconds"),
         "train_seconds": trained.get("seconds"),
         "seconds_per_step": trained.get("seconds_per_step"),

@@ -38,8 +38,6 @@ def path_label(path: str, alpha: float) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """The table for a reader, with its protocol and the real-real floor."""
-    if frame.protocol.isna().all():
-        return "nothing is done yet"
     shown, protocol = table(frame), json.loads(frame.protocol.dropna().iloc[0])
     text = shown.drop(columns=[c for c in shown if c in (*SCORES, *(f"{s}_sd" for s in SCORES), "alpha", "path")])
     where = [path_label(*row) for row in shown.reindex(columns=["path", "alpha"]).itertuples(index=False)]
@@ -83,6 +81,8 @@ def source(argv: list[str], what: str) -> tuple[pd.DataFrame, Path, Path | None]
     runs = Path(argv[1] if len(argv) > 1 else "runs")
     store = None if runs == Path("results") else runs
     frame = load(argv[0], store)
+    if frame.protocol.isna().all():
+        raise UserError(f"{argv[0]}: nothing is done yet in {frame.attrs['source']}")
     committed = frame.attrs["source"].startswith("results")
     return frame, RESULTS / argv[0] if committed else runs / "reports" / argv[0], None if committed else store
 
