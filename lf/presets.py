@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "data": "shapes", "resolution": 32,
             "network": {"depth": 4, "width": 128, "heads": 4, "bottleneck": 64, "patch": 8, "class_tokens": 0},
             "schedule": {"name": "pixel_only"},
-            "steps": 4000, "batch": 64, "lr": 1e-3, "warmup": 200, "ema": 0.998,
+            "steps": 4000, "batch": 64, "lr": 2e-3, "warmup": 200, "ema": 0.998,
         },
         # t_clip: below every step of every path, so that no path is left noisier than another
         "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3},
