@@ -109,7 +109,7 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
     )
     for ax, (_, row) in zip(axes[:, 0], chosen.iterrows(), strict=True):
         images = load_file(files[row.evaluation_id])["images"][:columns]
-        ax.imshow(make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0))
+        ax.imshow(make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy())
         ax.set_ylabel(
             path_label(row.path, row.alpha) if row.model == "independent" else f"trained\n{row.model}",
             rotation=0,

@@ -18,6 +18,6 @@ def show(sweep: str, runs: Path, console: Console) -> None:
     matplotlib.use("agg")
     folder = runs / "reports" / sweep
     files = [*tables.write(frame, folder), *figures.write(frame, folder, runs)]
-    console.print(tables.markdown(frame), highlight=False)
+    console.print(tables.markdown(frame), highlight=False, markup=False, soft_wrap=True)
     console.print("", *(f"- {line}" for line in findings(frame)), sep="\n", highlight=False)
-    console.print("written:", ", ".join(str(f) for f in files), highlight=False)
+    console.print("written:", ", ".join(str(f) for f in files), highlight=False, soft_wrap=True)

@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lf.errors import UserError
 from lf.files import replace_tensors
 
 
 def save(
-    file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, step: int, losses: Tensor
+    file: Path, network: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer, step: int, losses: Tensor
 ) -> None:
     """Everything that a run needs to go on, bit by bit: all randomness is a function of seed and step."""
     tensors = {f"raw.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
     replace_tensors(file, tensors | {"losses": losses}, {"step": str(step)})
@@ -37,11 +38,12 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
 
 
-def restore(file: Path, network: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
+def restore(file: Path, network: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
     """Fills network, EMA and optimizer from ``file``; returns the step and the losses so far."""
     tensors, step = read(file)
     network.load_state_dict(part(tensors, "raw"))
-    ema.load_state_dict(part(tensors, "ema"))
+    ema.module.load_state_dict(part(tensors, "ema"))
+    ema.n_averaged.fill_(step)  # at 0 the next update would copy the weights instead of averaging
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part(tensors, "optimizer").items():
         index, _, name = key.partition(".")

@@ -52,7 +52,7 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
     )
     step, losses = 0, torch.zeros(config.steps, 1 + len(streams))
     if (folder / "checkpoint.safetensors").exists():
-        step, losses = checkpoint.restore(folder / "checkpoint.safetensors", model.network, ema.module, optimizer)
+        step, losses = checkpoint.restore(folder / "checkpoint.safetensors", model.network, ema, optimizer)
     if runtime.compile:
         model.compile_blocks()
 
@@ -90,11 +90,11 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
                 board.add_scalar(f"loss/{name}" if name != "loss" else name, value, step)
             replace(folder / "progress", str(step))
         if time.monotonic() - saved > runtime.checkpoint_seconds:
-            checkpoint.save(folder / "checkpoint.safetensors", model.network, ema.module, optimizer, step, losses)
+            checkpoint.save(folder / "checkpoint.safetensors", model.network, ema, optimizer, step, losses)
             saved = time.monotonic()
     bar.close()
     board.close()
-    checkpoint.save(folder / "checkpoint.safetensors", model.network, ema.module, optimizer, step, losses)
+    checkpoint.save(folder / "checkpoint.safetensors", model.network, ema, optimizer, step, losses)
     seconds = time.monotonic() - began
     return {
         "loss": losses[-LOG_EVERY:].mean(0)[0].item(),

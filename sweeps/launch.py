@@ -22,7 +22,7 @@ from analysis import report
 from lf import data
 from lf.command import door
 from lf.config import Evaluation, Training, help_of, merge, overrides, parse
-from lf.errors import UserError
+from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
 from lf.files import replace
 from lf.runs import evaluation_run
@@ -42,6 +42,10 @@ def work(training: Training, evaluations: list[Evaluation]) -> None:
 def settings(words: list[str]) -> Launch:
     """A launch from ``key=value`` words; training keys may be given bare."""
     given = overrides(words)
+    known = {*Launch.model_fields, *Training.model_fields}
+    for key in given:
+        if key not in known:
+            raise UserError(f"{key}: unknown key; {nearest(key, known)}")
     bare = {
         key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")
     }
@@ -87,7 +91,8 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
         steps += 0 if state == "done" else job.training.steps
         images += sum(cell.evaluation.n for cell in missing)
         title = f"{labels['model']} {labels['latent']} seed {labels['seed']}"
-        reason = "" if state == "done" else why_new(job.run)
+        wanted = [evaluation_run(cell.training, cell.evaluation) for cell in missing]
+        reason = why_new(job.run) if state != "done" else why_new(wanted[0]) if wanted else ""
         table.add_row(
             title, {"done": "cached"}.get(state, state), str(len(job.cells)), str(len(job.cells) - len(missing)), reason
         )
@@ -161,7 +166,8 @@ def _say(progress: Progress, line: str) -> None:
 
 
 def _reason(error: BaseException | None, handle: Any) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()] if error else ["ended without a result"]
+    said = str(error).partition("You can check full logs")[0] if error else "ended without a result"
+    lines = [line for line in said.splitlines() if line.strip(" -")]
     return f"{lines[-1]} (log: {handle.paths.stderr})"
 
 
