@@ -42,7 +42,7 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
     gain = fd[other] - fd[best]
     clear = len(gain) > 1 and gain.mean() > gain.std() and gain.min() > 0
     text += (
-        f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first path ({other}) {_spread(fd[other])}: "
+        f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
         f"latent-first gains {_spread(gain)}, {'' if clear else 'not '}more than the spread"
     )
     if "agreement" in cells:

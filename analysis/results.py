@@ -92,17 +92,18 @@ def _row(cell: dict[str, Any], runs: Path) -> dict[str, Any]:
 
 
 def export(sweep: str, runs: Path = Path("runs")) -> Path:
-    """Copies a sweep's finished rows and kept images from the run store to ``results/NAME``; returns that folder."""
+    """Copies a sweep's rows and the first seed's kept images from a run store to ``results/NAME``; returns it."""
     frame = load(sweep, runs)
     if not frame.attrs["source"].startswith(str(runs)):
         raise UserError(f"{sweep}: was not launched in {runs}; nothing to export")
     rows, _ = _rows(sweep, runs)
-    done = [row for row in rows if row["protocol"]]
+    if frame.protocol.isna().all():
+        raise UserError(f"{sweep}: nothing is done yet in {runs}")
     folder = RESULTS / sweep
-    replace(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in done))
+    replace(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     shutil.rmtree(folder / "samples", ignore_errors=True)
     (folder / "samples").mkdir()
-    first = min(row["seed"] for row in done)
+    first = frame.seed.min()
     for name, file in samples(sweep, frame[frame.seed == first], runs).items():
         shutil.copyfile(file, folder / "samples" / f"{name}.safetensors")
     return folder

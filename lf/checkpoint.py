@@ -38,11 +38,20 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
 
 
+def fill(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """Loads ``weights`` into ``network``. Raises `UserError` if they are another network's."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        fault = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"checkpoint {file}: is of another network ({fault}); it is left as it is") from None
+
+
 def restore(file: Path, network: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
     """Fills network, EMA and optimizer from ``file``; returns the step and the losses so far."""
     tensors, step = read(file)
-    network.load_state_dict(part(tensors, "raw"))
-    ema.module.load_state_dict(part(tensors, "ema"))
+    fill(network, part(tensors, "raw"), file)
+    fill(ema.module, part(tensors, "ema"), file)
     ema.n_averaged.fill_(step)  # at 0 the next update would copy the weights instead of averaging
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part(tensors, "optimizer").items():

@@ -62,7 +62,7 @@ def denoiser(training: Training, weights: str) -> Denoiser:
     tensors, _ = checkpoint.read(file)
     state = checkpoint.part(tensors, weights)
     model = Denoiser(training, classes=state["label.weight"].shape[0] - 1)
-    model.network.load_state_dict(state)
+    checkpoint.fill(model.network, state, file)
     model = model.to(training.runtime.torch_device).eval().requires_grad_(False)
     if training.runtime.compile:
         model.compile_blocks()

@@ -81,8 +81,8 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
         step += 1
         bar.update()
 
-        if step % LOG_EVERY == 0:
-            mean = losses[step - LOG_EVERY : step].mean(0).tolist()
+        if step % LOG_EVERY == 0 or step == config.steps:
+            mean = losses[max(step - LOG_EVERY, 0) : step].mean(0).tolist()
             if not all(value == value for value in mean):
                 raise UserError(f"training {folder.name}: loss is not a number at step {step}; try a smaller lr")
             bar.set_postfix(loss=f"{mean[0]:.4f}")

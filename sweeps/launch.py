@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -64,11 +65,10 @@ def on_slurm(launch: Launch) -> bool:
 def executor_of(launch: Launch, folder: Path) -> submitit.AutoExecutor:
     """Where jobs are submitted to."""
     slurm = on_slurm(launch)
+    given = {"slurm_job_name": "lf", **launch.slurm} if slurm else {"gpus_per_node": torch.cuda.device_count()}
     executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
     try:
-        executor.update_parameters(
-            timeout_min=7 * 24 * 60, **({"slurm_job_name": "lf", **launch.slurm} if slurm else {})
-        )
+        executor.update_parameters(timeout_min=7 * 24 * 60, **given)
     except (NameError, TypeError, ValueError) as error:
         raise UserError(f"slurm: {error}") from None
     return executor
@@ -76,7 +76,8 @@ def executor_of(launch: Launch, folder: Path) -> submitit.AutoExecutor:
 
 def workers_of(launch: Launch) -> int:
     """How many jobs run at a time."""
-    return launch.workers or (16 if on_slurm(launch) else os.cpu_count() or 1)
+    here = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return launch.workers or (16 if on_slurm(launch) else here)
 
 
 def show(name: str, launch: Launch, todo: list[Job]) -> None:

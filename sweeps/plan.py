@@ -34,7 +34,7 @@ class Launch(Strict):
     training: dict[str, Any] = Field({}, description="changes to the preset's training; its keys may be given bare")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
     executor: Literal["auto", "local", "slurm"] = "auto"
-    workers: int = Field(0, ge=0, description="jobs at a time; 0: one a core (local) or 16 (slurm)")
+    workers: int = Field(0, ge=0, description="jobs at a time; 0: one a core, or one with a GPU; 16 on slurm")
     slurm: dict[str, Any] = Field({}, description="parameters for submitit, such as slurm.slurm_partition=gpu")
     runtime: Runtime = Runtime()
 
@@ -108,6 +108,8 @@ def why_new(run: Run) -> str:
     mine = dict(_flat(run.config))
     nearest_change: list[str] | None = None
     for file in run.folder.parent.glob("*/config.json"):
+        if file.parent == run.folder:  # begun already: what made it new is what tells it from the others
+            continue
         other = dict(_flat(json.loads(file.read_text())))
         change = [
             f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)
@@ -143,8 +145,8 @@ def rates(runs: Path) -> dict[str, Any]:
             *source.glob("*/rows.jsonl"),
         ]
         rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-        steps = [row["seconds_per_step"] for row in rows if "seconds_per_step" in row]
-        images = [row["seconds"] / row["n"] for row in rows if "n" in row]
+        steps = [row["seconds_per_step"] for row in rows if row.get("seconds_per_step")]
+        images = [row["seconds"] / row["n"] for row in rows if row.get("n") and row.get("seconds")]
         if steps and images:
             return {"step": median(steps), "image": median(images), "source": source.name + "/"}
     return {}

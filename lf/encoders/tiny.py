@@ -24,6 +24,7 @@ from lf.files import made_once
 
 ORIENTATIONS = 8
 TEMPERATURE = 0.1
+VERSION = 1  # of the recipe below: part of the cached weights' name
 
 
 def descriptor(x: Tensor, patch: int) -> Tensor:
@@ -61,7 +62,7 @@ class Tiny(Encoder):
         return self.dim
 
     def load(self, data: Images, patch: int, cache: Path) -> Encode:
-        identity = f"{self.model_dump_json(exclude={'loss_weight'})} {patch} {data.digest}"
+        identity = f"{VERSION} {self.model_dump_json(exclude={'loss_weight'})} {patch} {data.digest}"
         file = cache / f"tiny-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
         net = _Net(self, patch)
         net.load_state_dict(made_once(file, lambda: _fitted(self, patch, data)))
