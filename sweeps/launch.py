@@ -66,9 +66,10 @@ def executor_of(launch: Launch, folder: Path) -> submitit.AutoExecutor:
     """Where jobs are submitted to."""
     slurm = on_slurm(launch)
     given = {"slurm_job_name": "lf", **launch.slurm} if slurm else {"gpus_per_node": torch.cuda.device_count()}
+    given = {"timeout_min": 7 * 24 * 60, **given}
     executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
     try:
-        executor.update_parameters(timeout_min=7 * 24 * 60, **given)
+        executor.update_parameters(**given)
     except (NameError, TypeError, ValueError) as error:
         raise UserError(f"slurm: {error}") from None
     return executor
