@@ -1,0 +1,1 @@
+"""What came out: rows of runs as tables, figures and findings."""

@@ -11,7 +11,7 @@ from lf.errors import UserError
 from lf.files import replace
 
 LABELS = ["model", "latent", "path", "alpha"]
-SCORES = {"fd": 2, "agreement": 3, "class_accuracy": 3}  # decimals
+SCORES = {"fd": 2, "agreement": 2, "class_accuracy": 2}  # decimals
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -51,18 +51,22 @@ def markdown(frame: pd.DataFrame) -> str:
                 "missing" if pd.isna(m) else f"{m:.{digits}f}" + ("" if pd.isna(s) else f" ± {s:.{digits}f}")
                 for m, s in zip(shown[name], shown[f"{name}_sd"], strict=True)
             ]
+    seeds = frame.seed.nunique()
+    if (shown.seeds == seeds).all():
+        text = text.drop(columns="seeds")
     floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().iloc[0]
+    held_out = f"{frame.real_n.max():,.0f}" if "real_n" in frame else f"{protocol['n']:,}"
     real = ", ".join(f"{str(name).removeprefix('real_')} {value:.3g}" for name, value in floor.items())
     return "\n".join(
         [
             text.to_markdown(index=False, disable_numparse=True),
             "",
-            f"Real images against the reference (the floor): {real.replace('fd', protocol['score'])}.",
+            f"{held_out} real images against the reference (the floor): {real.replace('fd', protocol['score'])}.",
             "",
             f"Protocol: {protocol['n']:,} images, reference {protocol['reference_n']:,} ({protocol['reference']}), "
             f"{protocol['solver']}, {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, "
             f"{protocol['weights']} weights, sampling seed {protocol['seed']}, judge {protocol['judge_digest']}. "
-            "± is the standard deviation over training seeds; class is class accuracy.",
+            f"± is the standard deviation over {seeds} training seeds; class is class accuracy.",
         ]
     )
 

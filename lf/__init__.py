@@ -1,0 +1,1 @@
+"""Streams, schedules, network, training, sampling and evaluation of multi-stream diffusion models."""

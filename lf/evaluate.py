@@ -78,7 +78,7 @@ def judge_of(training: Training) -> Judge:
 
 
 def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
-    """The floor: the scores of ``n`` real images that no network has seen, kept in the cache."""
+    """The floor: the scores of ``n`` real images that no network has seen (fewer if there are not as many)."""
     cache = Path(training.runtime.runs) / "cache"
     test = data.load(training.data, training.resolution, "test", cache)
     scores = made_once(
@@ -87,7 +87,7 @@ def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
             k: torch.tensor(v, dtype=torch.float64) for k, v in judge.score(test.images[:n], test.labels[:n]).items()
         },
     )
-    return {name: value.item() for name, value in scores.items()}
+    return {name: value.item() for name, value in scores.items()} | {"n": float(min(n, len(test)))}
 
 
 class Command(Evaluation):

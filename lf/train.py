@@ -53,6 +53,7 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
     step, losses = 0, torch.zeros(config.steps, 1 + len(streams))
     if (folder / "checkpoint.safetensors").exists():
         step, losses = checkpoint.restore(folder / "checkpoint.safetensors", model.network, ema, optimizer)
+    losses = losses.to(device)  # stays there: only a log line waits for the device
     if runtime.compile:
         model.compile_blocks()
 
@@ -77,7 +78,7 @@ def _train(config: Training, folder: Path) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         ema.update_parameters(model.network)
-        losses[step] = loss.detach().to("cpu", non_blocking=True)
+        losses[step] = loss.detach()
         step += 1
         bar.update()
 

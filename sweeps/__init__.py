@@ -1,0 +1,1 @@
+"""What to run: one module a question, a plan and a launcher."""
