@@ -88,16 +88,13 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
     )
     steps = images = 0
     for job in todo:
-        labels = job.cells[0].labels
         state, missing = job.run.state, job.missing
         steps += 0 if state == "done" else job.training.steps
         images += sum(cell.evaluation.n for cell in missing)
-        title = f"{labels['model']} {labels['latent']} seed {labels['seed']}"
         wanted = [evaluation_run(cell.training, cell.evaluation) for cell in missing]
         reason = why_new(job.run) if state != "done" else why_new(wanted[0]) if wanted else ""
-        table.add_row(
-            title, {"done": "cached"}.get(state, state), str(len(job.cells)), str(len(job.cells) - len(missing)), reason
-        )
+        done = str(len(job.cells) - len(missing))
+        table.add_row(job.title, "cached" if state == "done" else state, str(len(job.cells)), done, reason)
     console.print(table)
     cost = rates(Path(launch.runtime.runs))
     if steps or images:
@@ -112,6 +109,9 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
 def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
     """Submits the jobs, a bounded number at a time, and waits; returns the failures by training id."""
     executor, workers = executor_of(launch, folder), workers_of(launch)
+    runtime = launch.runtime
+    if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
+        runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers)})
     waiting, failed = list(todo), dict[str, str]()
     running: dict[str, tuple[Job, submitit.Job[None]]] = {}
     bars = (
@@ -122,19 +122,15 @@ def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
         TimeRemainingColumn(),
     )
     with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
-        shown = {job.run.id: progress.add_task(_title(job), total=job.training.steps, note="waiting") for job in todo}
+        shown = {job.run.id: progress.add_task(job.title, total=job.training.steps, note="waiting") for job in todo}
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    threads = launch.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
-                    runtime = launch.runtime.model_copy(update={"threads": threads})
                     training = job.training.model_copy(update={"runtime": runtime})
-                    running[job.run.id] = (
-                        job,
-                        executor.submit(work, training, [cell.evaluation for cell in job.missing]),
-                    )
-                    _say(progress, f"started  {_title(job)}  (job {running[job.run.id][1].job_id})")
+                    handle = executor.submit(work, training, [cell.evaluation for cell in job.missing])
+                    running[job.run.id] = job, handle
+                    _say(progress, f"started  {job.title}  (job {handle.job_id})")
                 for key, (job, handle) in list(running.items()):
                     left = len(job.missing)
                     note = f"{len(job.cells) - left}/{len(job.cells)} evaluated"
@@ -145,10 +141,8 @@ def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
                         error = handle.exception()
                         if error or left:
                             failed[key] = _reason(error, handle)
-                        _say(
-                            progress,
-                            f"{'FAILED  ' if key in failed else 'finished'} {_title(job)}  {failed.get(key, note)}",
-                        )
+                        outcome = "FAILED  " if key in failed else "finished"
+                        _say(progress, f"{outcome} {job.title}  {failed.get(key, note)}")
                 time.sleep(1)
         except KeyboardInterrupt:
             for _, handle in running.values():
@@ -156,11 +150,6 @@ def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
             console.print("stopped; the same command goes on from the last checkpoints")
             raise
     return failed
-
-
-def _title(job: Job) -> str:
-    labels = job.cells[0].labels
-    return f"{labels['model']} {labels['latent']} seed {labels['seed']}"
 
 
 def _say(progress: Progress, line: str) -> None:

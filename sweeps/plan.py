@@ -76,6 +76,12 @@ class Job:
     cells: list[Cell] = field(default_factory=list)
 
     @property
+    def title(self) -> str:
+        """What it is, for a person."""
+        labels = self.cells[0].labels
+        return f"{labels['model']} {labels['latent']} seed {labels['seed']}"
+
+    @property
     def missing(self) -> list[Cell]:
         """Cells that have no row yet."""
         return [cell for cell in self.cells if evaluation_run(cell.training, cell.evaluation).row is None]
