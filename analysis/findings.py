@@ -40,10 +40,10 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
         return text + "."
     best, other = _best(first), _best(later)
     gain = fd[other] - fd[best]
-    clear = len(gain) > 1 and gain.mean() > gain.std() and gain.min() > 0
+    clear = "" if gain.mean() > gain.std() and gain.min() > 0 else "not "
     text += (
         f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
-        f"latent-first gains {_spread(gain)}, {'' if clear else 'not '}more than the spread"
+        f"latent-first gains {_spread(gain)}" + (f", {clear}more than the spread" if len(gain) > 1 else "")
     )
     if "agreement" in cells:
         agree = cells.groupby("where").agreement.mean()
