@@ -38,7 +38,7 @@ def score_against_alpha(frame: pd.DataFrame) -> Figure:
     name = json.loads(frame.protocol.dropna().iloc[0])["score"]
     latents = list(shifted.latent.unique())
     colours = dict(zip(latents, sns.color_palette("colorblind"), strict=False))
-    figure, axes = plt.subplots(1, len(scores), figsize=(4.2 * len(scores), 3.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(scores), figsize=(4.2 * len(scores), 3.4), squeeze=False, layout="constrained")
     for ax, score in zip(axes[0], scores, strict=True):
         for latent, marker in zip(latents, "osD^v", strict=False):
             part = shifted[shifted.latent == latent].groupby("alpha")[score].agg(["mean", "std"])
@@ -62,8 +62,9 @@ def score_against_alpha(frame: pd.DataFrame) -> Figure:
             [f"1/{1 / a:g}" if a < 1 else f"{a:g}" for a in sorted(shifted.alpha.unique())],
         )
         ax.set(xlabel=r"pixels first  ←  $\alpha$  →  latent first", ylabel=NAMES[score].format(name))
-    axes[0][0].legend(fontsize=7)
-    figure.suptitle(f"{frame.attrs['sweep']}: {frame.seed.nunique()} seed(s)", fontsize=9)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(f"{frame.attrs['sweep']}: {frame.seed.nunique()} seed(s), mean ± sd", fontsize=9)
     return figure
 
 
