@@ -47,9 +47,9 @@ def test_pixels_are_area_means_laid_out_by_depth(tmp_path: Path) -> None:
         torch.testing.assert_close(latent[:, 16 * channel + 4 * i + j, row, column], mean)
 
 
-def test_pixels_refuses_cells_that_do_not_divide_the_patch(tmp_path: Path) -> None:
+def test_pixels_refuses_cells_that_do_not_divide_the_patch() -> None:
     with pytest.raises(UserError, match="pixels.cells=3"):
-        encoders.create("pixels", cells=3).load(DATA, 8, tmp_path)
+        encoders.create("pixels", cells=3).channels(8)
 
 
 def test_tiny_is_trained_once_and_the_same_again_elsewhere(tmp_path: Path) -> None:
