@@ -148,21 +148,29 @@ def test_a_config_cannot_be_changed() -> None:
 CHANGES = {
     "data": "shapes", "resolution": 64, "latents": ["pixels"], "network": {"patch": 8}, "schedule": "shifted",
     "steps": 11, "batch": 5, "lr": 2e-3, "warmup": 1, "ema": 0.5, "weight_decay": 0.1, "label_dropout": 0.2,
-    "dtype": "float32", "seed": 1,
+    "dtype": "float32", "seed": 1, "repa_weight": 0.7,
 }  # fmt: skip
 NETWORK_CHANGES = {
-    "depth": 3, "width": 384, "heads": 6, "bottleneck": 64, "patch": 8, "class_tokens": 3, "class_token_block": 1,
-    "expert_width": 768, "expert_depth": 1, "repa_block": 2, "repa_width": 5,
+    "depth": 13, "width": 384, "heads": 6, "bottleneck": 64, "patch": 8, "class_tokens": 3, "class_token_block": 1,
+    "expert_width": 768, "expert_depth": 1, "repa_width": 5,
 }  # fmt: skip
+REPA = [  # what goes together: the encoder, its place and its width
+    {"repa": "pixels", "network": {"repa_block": 2, "repa_width": 48}},
+    {"repa": "pixels", "network": {"repa_block": 3, "repa_width": 48}},
+    {"repa": "tiny", "network": {"repa_block": 2, "repa_width": 8}},
+]
 
 
 def test_every_training_field_is_part_of_the_identity() -> None:
-    assert set(CHANGES) == set(Training.model_fields) - {"runtime"}, "a new field: give it a change here"
-    assert set(NETWORK_CHANGES) == set(NetworkConfig.model_fields), "a new field: give it a change here"
+    assert set(CHANGES) == set(Training.model_fields) - {"runtime", "repa"}, "a new field: give it a change here"
+    assert set(NETWORK_CHANGES) == set(NetworkConfig.model_fields) - {"repa_block"}, (
+        "a new field: give it a change here"
+    )
     ids = [identity(), *(identity(**{key: value}) for key, value in CHANGES.items())]
     ids += [identity(network={key: value}) for key, value in NETWORK_CHANGES.items() if key != "patch"]
     ids += [identity(schedule={"name": "cascaded", "beta": 0}), identity(latents=[{"name": "tiny", "steps": 5}])]
     ids += [identity(latents=["tiny", "pixels"]), identity(latents=["pixels", "tiny"])]
+    ids += [identity(**repa) for repa in REPA]
     assert len(set(ids)) == len(ids)
 
 
@@ -178,7 +186,7 @@ def test_equal_configs_said_in_other_words_are_one_run() -> None:
 
 
 def test_a_config_read_back_from_its_run_has_the_same_identity() -> None:
-    run = training_run(training(lr=1 / 3, network={"patch": 8, "depth": 2}))
+    run = training_run(training(lr=1 / 3, network={"patch": 8, "depth": 5}))
     stored = {key: value for key, value in run.config.items() if key != "data_digest"}
     assert training_run(parse(Training, stored)).id == run.id
 

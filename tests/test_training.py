@@ -117,3 +117,10 @@ def test_a_loss_that_is_not_a_number_is_an_error_not_a_result(
     words = [*WORDS, *PLAIN, f"runtime.runs={tmp_path}", "lr=1e30"]
     assert "not a number" in refusal(main, words, capsys)
     assert training_run(training(f"runtime.runs={tmp_path}", "lr=1e30")).row is None
+
+
+def test_repa_pulls_the_tapped_tokens_towards_the_encoder(tmp_path: Path) -> None:
+    tap = ["repa={name: pixels, cells: 2}", "network.repa_block=0", "network.repa_width=12"]
+    rows = [train(training(*tap, f"repa_weight={weight}", f"runtime.runs={tmp_path}")) for weight in (1e-6, 1)]
+    # The logged loss holds λ(1 - cos): far more than nothing, and below the 1 of directions with nothing in common.
+    assert 0.02 < rows[1]["loss"] - rows[0]["loss"] < 0.9
