@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
     def loss(
         self, x: Sequence[Tensor], noise: Sequence[Tensor], times: Times, y: Tensor, align: Tensor | None = None
     ) -> Tensor:
-        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (LF §3), then each stream's: ``(1 + streams,)``.
+        """Training loss ``Σ_i λ_i mean(w_i · mean((v_i - v̂_i)^2))`` (LF), then each stream's: ``(1 + streams,)``.
 
         With ``align``, an encoder's ``(B, C, h, w)``, the total has REPA's ``λ mean(1 - cos)`` too (arXiv 2410.06940).
         """

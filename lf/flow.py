@@ -31,7 +31,7 @@ def snr(t: Tensor, variance: float = 1.0) -> Tensor:
 
 
 def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Noised stream ``z = t x + (1-t) e`` (JiT Eq. 1).
+    """Noised stream ``z = t x + (1-t) e`` (JiT).
 
     Args:
         x: clean stream, ``(B, ...)``.
@@ -43,7 +43,7 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity(x: Tensor, z: Tensor, t: Tensor, t_clip: float) -> Tensor:
-    """Velocity ``v = (x - z) / max(1-t, t_clip)`` that a clean estimate ``x`` implies (JiT Eq. 4).
+    """Velocity ``v = (x - z) / max(1-t, t_clip)`` that a clean estimate ``x`` implies (JiT).
 
     Args:
         x: clean (or predicted clean) stream, ``(B, ...)``.
@@ -55,7 +55,7 @@ def velocity(x: Tensor, z: Tensor, t: Tensor, t_clip: float) -> Tensor:
 
 
 def velocity_loss(x: Tensor, x_hat: Tensor, z: Tensor, t: Tensor, weight: Tensor, t_clip: float) -> Tensor:
-    """``mean_batch(w · mean((v - v_hat)^2))`` of one stream, a scalar (LF §3, x-prediction, v-loss).
+    """``mean_batch(w · mean((v - v_hat)^2))`` of one stream, a scalar (LF and JiT: x-prediction, v-loss).
 
     Args:
         x, x_hat, z: clean, predicted and noised stream, ``(B, ...)``.

@@ -9,7 +9,7 @@ from lf.errors import UserError, nearest
 
 
 class Guidance(BaseModel):
-    """Guided velocity ``v_u + s_i (v_c - v_u)`` of every stream i (method §5).
+    """Guided velocity ``v_u + s_i (v_c - v_u)`` of every stream i (arXiv 2207.12598, with a scale a stream as in LF).
 
     With ``cfg`` v_u is the same network's velocity at the null label. Where all scales are 1 no second pass is run.
     """

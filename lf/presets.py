@@ -14,7 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         # t_clip: below every step of every path, so that no path is left noisier than another
         "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3},
     },
-    # LF §5 ablations: ViT-L size, 80 epochs of batch 1024, FID-10K; JiT recipe lr 5e-5 · batch / 256
+    # LF ablations: ViT-L size, 80 epochs of batch 1024, FID-10K; JiT recipe lr 5e-5 · batch / 256
     "imagenet256": {
         "training": {
             "data": "", "resolution": 256,

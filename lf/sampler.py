@@ -11,7 +11,7 @@ Velocity = Callable[[list[Tensor], Sequence[float], Sequence[bool]], list[Tensor
 
 @torch.no_grad()
 def sample(velocity: Velocity, noise: Sequence[Tensor], path: Tensor, solver: str = "heun") -> list[Tensor]:
-    """Carries every stream from noise to data (JiT §4, Heun with a last Euler step).
+    """Carries every stream from noise to data (as JiT: Heun with a last Euler step).
 
     A Heun step averages the slopes at both of its ends. A stream that arrives at ``t = 1`` within a step takes an
     Euler step, since its slope there is not defined; a pass that only such streams would need is not run.

@@ -42,5 +42,5 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Float [-1, 1] → uint8: ``(x+1)/2 · 255``, clipped and rounded (method §6)."""
+    """Float [-1, 1] → uint8: ``(x+1)/2 · 255``, clipped and rounded."""
     return ((x.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)

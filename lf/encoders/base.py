@@ -11,7 +11,7 @@ from lf.data.base import Images
 from lf.plugins import Plugin
 
 LATENT_STD = 0.485
-"""Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF §4)."""
+"""Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF)."""
 
 Encode = Callable[[Tensor], Tensor]
 """Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``."""

@@ -13,7 +13,7 @@ from lf.streams import Stream
 
 
 class NetworkConfig(BaseModel):
-    """Size and parts of the network (method table, JiT §4 and LF §4)."""
+    """Size and parts of the network (JiT, arXiv 2511.13720; LF, arXiv 2602.11401)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Parts of the transformer: attention with 2-D RoPE, SwiGLU, adaLN-zero blocks and heads (JiT §4)."""
+"""Parts of the transformer: attention with 2-D RoPE, SwiGLU, adaLN-zero blocks and heads (JiT)."""
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class Head(nn.Module):
 
 
 class Branch(nn.Module):
-    """Output expert of one stream: linear to its own width, blocks, own head (LF §4)."""
+    """Output expert of one stream: linear to its own width, blocks, own head (LF)."""
 
     def __init__(self, width: int, expert_width: int, head_width: int, depth: int, outputs: int):
         super().__init__()

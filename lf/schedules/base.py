@@ -105,7 +105,7 @@ class LogitNormals(Schedule):
     def draw(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """The stream that each sample trains, ``(n,)`` integers, and that stream's time, ``(n,)``.
 
-        ``t = sigmoid(N(mean, std))``, with D_* for latents and P_* for pixels (LF §4.1).
+        ``t = sigmoid(N(mean, std))``, with D_* for latents and P_* for pixels (LF).
         """
         latent = torch.rand(n, generator=generator) < self.p_latent
         if self.streams == 1:
@@ -135,7 +135,7 @@ class Curved(LogitNormals):
         return Times(times, self.one_hot(stream))
 
     def path(self, steps: int) -> Tensor:
-        """Points spread evenly along ALL streams (LF appendix).
+        """Points spread evenly along ALL streams (LF).
 
         Equal steps of every stream's own time, mapped to global time, sorted together; of the k·(steps+1)
         points every k-th is kept.

@@ -12,7 +12,7 @@ from lf.schedules.base import Schedule, Times
 
 
 class Independent(Schedule):
-    """Multi-Schedule training (LF §4.1): ``t_i = f_{time_shift}(U[0,1])``, all losses on.
+    """Multi-Schedule training (LF): ``t_i = f_{time_shift}(U[0,1])``, all losses on.
 
     It has no path of its own: sample along another schedule's.
     """

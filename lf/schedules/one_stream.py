@@ -24,7 +24,7 @@ class Moving(Schedule):
         """Mean and standard deviation of the time before the sigmoid."""
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
-        """``t = sigmoid(N(mean, std))`` (JiT §4)."""
+        """``t = sigmoid(N(mean, std))`` (JiT)."""
         mean, std = self.density
         t = (mean + std * torch.randn(n, generator=generator)).sigmoid()
         return Times(self.curve(t), self.moving.expand(n, -1))
@@ -39,7 +39,7 @@ class Moving(Schedule):
 
 
 class PixelOnly(Moving):
-    """JiT's schedule: pixels alone (JiT §4, -0.8 and 0.8)."""
+    """JiT's schedule: pixels alone (JiT: -0.8 and 0.8)."""
 
     name: Literal["pixel_only"] = "pixel_only"
     streams: int = Field(1, ge=1)
