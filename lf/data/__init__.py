@@ -10,6 +10,7 @@ against train); and ``judge``, on which the judge of `lf.metrics` is trained (fo
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,9 @@ SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge
 TEST_SHARE = 5  # every fifth image of a real data set is for the test
 
 
+@lru_cache
 def digest(name: str, resolution: int) -> str:
-    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents.
+    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents, once a process.
 
     Raises:
         UserError: unknown data set or missing path.
