@@ -10,7 +10,7 @@ against train); and ``judge``, on which the judge of `lf.metrics` is trained (fo
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +28,8 @@ SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge
 TEST_SHARE = 5  # every fifth image of a real data set is for the test
 
 
-@lru_cache
 def digest(name: str, resolution: int) -> str:
-    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents, once a process.
+    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents.
 
     Raises:
         UserError: unknown data set or missing path.
@@ -130,6 +129,12 @@ def _decode(content: bytes, resolution: int, where: str) -> torch.Tensor:
 
 
 def _content(file: Path) -> str:
+    return _hash(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@cache
+def _hash(file: Path, size: int, mtime: int) -> str:
+    """SHA-256 of a file, read once a process as long as size and time stay."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
