@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from lf.data import shapes
-from lf.data.base import Images, to_float, to_uint8
+from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
 from lf.errors import UserError, nearest
 from lf.files import made_once
 
@@ -172,4 +172,4 @@ def _files(place: str) -> list[tuple[Path, int]]:
     return found
 
 
-__all__ = ["Images", "digest", "load", "to_float", "to_uint8"]
+__all__ = ["Batch", "Dataset", "Images", "digest", "load", "to_float", "to_uint8"]

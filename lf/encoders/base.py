@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from torch import Tensor
 
-from lf.data.base import Images
+from lf.data.base import Dataset
 from lf.plugins import Plugin
 
 LATENT_STD = 0.485
@@ -27,5 +27,5 @@ class Encoder(Plugin):
         """C of the latent stream for pixel patches of side ``patch``."""
 
     @abstractmethod
-    def load(self, data: Images, patch: int, cache: Path) -> Encode:
+    def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from lf.data.base import Images
+from lf.data.base import Dataset
 from lf.encoders.base import Encode, Encoder
 from lf.errors import UserError
 
@@ -26,7 +26,7 @@ class Pixels(Encoder):
             raise UserError(f"pixels.cells={self.cells}: must divide the patch size {patch}")
         return 3 * self.cells**2
 
-    def load(self, data: Images, patch: int, cache: Path) -> Encode:
+    def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         def encode(x: Tensor) -> Tensor:
             return F.pixel_unshuffle(F.avg_pool2d(x, patch // self.cells), self.cells)
 
