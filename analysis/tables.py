@@ -57,15 +57,19 @@ def markdown(frame: pd.DataFrame) -> str:
     floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().iloc[0]
     held_out = f"{frame.real_n.max():,.0f}" if "real_n" in frame else f"{protocol['n']:,}"
     real = ", ".join(f"{str(name).removeprefix('real_')} {value:.3g}" for name, value in floor.items())
+    judges = "; ".join(
+        f"{name} {how['weights']} against {how['reference_n']:,} ({how['reference']})"
+        for name, how in protocol["judging"].items()
+    )
     return "\n".join(
         [
             text.to_markdown(index=False, disable_numparse=True),
             "",
             f"{held_out} real images against the reference (the floor): {real.replace('fd', protocol['score'])}.",
             "",
-            f"Protocol: {protocol['n']:,} images, reference {protocol['reference_n']:,} ({protocol['reference']}), "
+            f"Protocol: {protocol['n']:,} images, {judges}, "
             f"{protocol['solver']}, {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, "
-            f"{protocol['weights']} weights, sampling seed {protocol['seed']}, judge {protocol['judge_digest']}. "
+            f"{protocol['weights']} weights, sampling seed {protocol['seed']}. "
             f"± is the standard deviation over {seeds} training seeds; class is class accuracy.",
         ]
     )

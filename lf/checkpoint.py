@@ -1,6 +1,13 @@
-"""Checkpoints: one safetensors file, written whole or not at all."""
+"""Checkpoints: one safetensors file, written whole or not at all, and the last good one beside it.
+
+Tensors: ``raw.*`` the network, ``ema.*``, ``ema2.*``, … its averages, ``optimizer.N.*``, ``losses``; metadata: ``step``.
+That is all a run needs to go on bit by bit: the position in the data and every draw are functions of seed and step.
+"""
 
 import json
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,26 +18,56 @@ from torch.optim.swa_utils import AveragedModel
 from lf.errors import UserError
 from lf.files import replace_tensors
 
+NAME, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
+
+
+def ema_name(index: int) -> str:
+    """``ema``, ``ema2``, ``ema3``, …"""
+    return f"ema{index + 1}" if index else "ema"
+
 
 def save(
-    file: Path, network: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer, step: int, losses: Tensor
+    folder: Path,
+    network: nn.Module,
+    emas: Sequence[AveragedModel],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    losses: Tensor,
 ) -> None:
-    """Everything that a run needs to go on, bit by bit: all randomness is a function of seed and step."""
+    """Writes ``folder``'s checkpoint and keeps the one before."""
     tensors = {f"raw.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.module.state_dict().items()}
+    for index, ema in enumerate(emas):
+        tensors |= {f"{ema_name(index)}.{k}": v for k, v in ema.module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    replace_tensors(file, tensors | {"losses": losses}, {"step": str(step)})
+    replace_tensors(folder / "next.safetensors", tensors | {"losses": losses}, {"step": str(step)})
+    if (folder / NAME).exists():
+        os.replace(folder / NAME, folder / PREVIOUS)
+    os.replace(folder / "next.safetensors", folder / NAME)
 
 
-def read(file: Path) -> tuple[dict[str, Tensor], int]:
-    """Tensors and step of a checkpoint. Raises `UserError` if it cannot be read."""
+def begun(folder: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return (folder / NAME).exists() or (folder / PREVIOUS).exists()
+
+
+def read(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
+    """Tensors (those below ``prefix.``, without it) and step. Raises `UserError` if the file cannot be read."""
+    start = f"{prefix}." if prefix else ""
     try:
         with safe_open(file, "pt") as opened:
             step = int(json.loads(opened.metadata()["step"]))
-            return {key: opened.get_tensor(key) for key in opened.keys()}, step  # noqa: SIM118 (not a dict)
+            names = [key for key in opened.keys() if key.startswith(start)]  # noqa: SIM118 (not a dict)
+            return {key.removeprefix(start): opened.get_tensor(key) for key in names}, step
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise UserError(f"cannot read checkpoint {file}: {error}; it is left as it is") from None
+
+
+def kinds(file: Path) -> list[str]:
+    """The sets of weights in a checkpoint: ``raw``, ``ema``, …"""
+    with safe_open(file, "pt") as opened:
+        found = {key.partition(".")[0] for key in opened.keys()}  # noqa: SIM118 (not a dict)
+    return sorted(found - {"optimizer", "losses"})
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -47,15 +84,29 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
         raise UserError(f"checkpoint {file}: is of another network ({fault}); it is left as it is") from None
 
 
-def restore(file: Path, network: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
-    """Fills network, EMA and optimizer from ``file``; returns the step and the losses so far."""
-    tensors, step = read(file)
+def restore(
+    folder: Path, network: nn.Module, emas: Sequence[AveragedModel], optimizer: torch.optim.Optimizer
+) -> tuple[int, Tensor]:
+    """Fills network, averages and optimizer from ``folder``; returns the step and the losses so far.
+
+    Where the last checkpoint cannot be read the one before it is taken, if there is one: it leads to the same end.
+    """
+    file = folder / NAME
+    try:
+        tensors, step = read(file)
+    except UserError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        file = folder / PREVIOUS
+        tensors, step = read(file)
+        print(f"warning: {error}; going on from {file.name}, step {step}", file=sys.stderr)
     fill(network, part(tensors, "raw"), file)
-    fill(ema.module, part(tensors, "ema"), file)
-    ema.n_averaged.fill_(step)  # at 0 the next update would copy the weights instead of averaging
+    for index, ema in enumerate(emas):
+        fill(ema.module, part(tensors, ema_name(index)), file)
+        ema.n_averaged.fill_(step)  # at 0 the next update would copy the weights instead of averaging
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part(tensors, "optimizer").items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step, tensors["losses"]

@@ -3,16 +3,28 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lf import encoders, schedules
 from lf.encoders import Encoder
 from lf.errors import UserError, nearest
+from lf.flow import shift
 from lf.guidance import Guidance
 from lf.network import NetworkConfig
 from lf.plugins import explain
@@ -41,6 +53,12 @@ def _plugin(room: Any) -> BeforeValidator:
 AnySchedule = Annotated[SerializeAsAny[Schedule], _plugin(schedules)]
 AnyEncoder = Annotated[SerializeAsAny[Encoder], _plugin(encoders)]
 DType = Literal["float32", "bfloat16"]
+Decays = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(lambda v: _listed(v, int | float))]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: _listed(v, str))]
+
+
+def _listed(value: Any, single: Any) -> Any:
+    return (value,) if isinstance(value, single) else value
 
 
 class Runtime(Strict):
@@ -50,8 +68,21 @@ class Runtime(Strict):
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's default")
     compile: bool = Field(True, description="torch.compile of the transformer's blocks")
     batch: int = Field(125, ge=1, description="images sampled at a time")
+    micro_batch: int = Field(0, ge=0, description="training images a pass and process, gradients accumulated; 0: all")
+    workers: int = Field(2, ge=0, description="processes that read shards, for each training process")
+    latents: Literal["auto", "cached", "online"] = Field(
+        "auto", description="cached: lf.encoders.cache; auto: if there"
+    )
+    limit_damaged: int = Field(0, ge=0, description="damaged images skipped before training stops")
     checkpoint_seconds: float = Field(60, gt=0, description="time between two checkpoints")
+    weights: dict[str, str] = Field({}, description="file of an extractor's weights, by feature space")
+    wandb: str = Field("", description="project on Weights & Biases that TensorBoard's curves are sent to, too")
     runs: str = Field("runs", description="folder of the run store")
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what is made once: decoded data, encoders, judges."""
+        return Path(self.runs) / "cache"
 
     @property
     def torch_device(self) -> torch.device:
@@ -73,16 +104,20 @@ class Runtime(Strict):
 class Training(Strict):
     """A training run: all fields but ``runtime``, with the data's digest, are its identity."""
 
-    data: str = Field("shapes", description="shapes, digits or folder:PATH")
+    data: str = Field("shapes", description="shapes, digits, folder:PATH or shards:PATH (lf.data.prepare)")
     resolution: int = Field(32, ge=8, description="of the images, in pixels")
+    flip: bool = Field(False, description="mirror half of the images, left to right")
+    noise_scale: float = Field(1.0, gt=0, description="standard deviation of every stream's noise; JiT: 2 at 512 px")
     latents: tuple[AnyEncoder, ...] = Field((), description="encoders of the latent streams; none is JiT")
     network: NetworkConfig = NetworkConfig()
     schedule: AnySchedule = Field(default_factory=lambda: schedules.create("pixel_only"))
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
+    lr_schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="after warm-up, down to 0")
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
-    ema: float = Field(0.9999, ge=0, lt=1)
+    ema: Decays = Field((0.9999, 0.9998), min_length=1, description="decay of each average of the weights")
+    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: no clipping")
     weight_decay: float = Field(0.0, ge=0)
     label_dropout: float = Field(0.1, ge=0, le=1)
     repa: AnyEncoder | None = Field(None, description="encoder that network.repa_block is aligned to (REPA)")
@@ -131,24 +166,49 @@ class Sampling(Strict):
 
     path: AnySchedule | None = Field(None, description="schedule whose path is followed; the training's by default")
     steps: int = Field(50, ge=1)
-    solver: Literal["heun", "euler"] = "heun"
+    shift: dict[str, float] = Field({}, description="f_a (LF Eq. 4) of a stream's times on the path, by stream name")
+    solver: Literal["heun", "heun_per_stream", "euler"] = Field("heun", description="see lf.sampler.sample")
     t_clip: float = Field(0.05, gt=0, le=1, description="lower bound of 1-t in the velocity")
+    latent_noise: float = Field(0.0, ge=0, lt=1, description="share of fresh noise in finished latents (LF Table 7)")
     guidance: Guidance = Guidance()
-    weights: Literal["ema", "raw"] = "ema"
+    weights: str = Field("ema", pattern=r"^(raw|ema\d*)$", description="ema, ema2, … or raw")
     dtype: DType = "float32"
     seed: int = Field(0, ge=0)
 
     def path_for(self, training: Training) -> torch.Tensor:
         """Time vectors ``(steps+1, streams)``. Raises `UserError` where schedule and steps do not fit."""
-        self.guidance.check([stream.name for stream in training.streams])
+        names = [stream.name for stream in training.streams]
+        self.guidance.check(names)
+        for name, a in self.shift.items():
+            if name not in names or a <= 0:
+                raise UserError(
+                    f"shift.{name}={a}: needs the name of a stream, {nearest(name, names)}, and a value > 0"
+                )
         schedule = training.schedule if self.path is None else self.path.over(len(training.streams))
-        return schedule.path(self.steps)
+        path = schedule.path(self.steps)
+        return torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
 
 
 class Evaluation(Sampling):
     """An evaluation: all fields, the training run and the judge are its identity."""
 
     n: int = Field(50_000, ge=2, description="number of images")
+    features: Names = Field(("judge",), min_length=1, description="feature spaces that judge; see lf.metrics")
+    reference: dict[str, str] = Field(
+        {}, description="statistics to compare with, an .npz a feature space; else the data"
+    )
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _of_the_first(cls, value: Any, info: ValidationInfo) -> Any:
+        return {info.data["features"][0]: value} if isinstance(value, str) and info.data.get("features") else value
+
+    @model_validator(mode="after")
+    def _referred(self) -> "Evaluation":
+        for name in self.reference:
+            if name not in self.features:
+                raise ValueError(f"reference.{name}: no such feature space here; {nearest(name, self.features)}")
+        return self
 
 
 def identity(*parts: Any) -> str:

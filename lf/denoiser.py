@@ -1,28 +1,43 @@
-"""The network with what training and sampling ask of it: a loss, velocities, noise per image."""
+"""The network with what training and sampling ask of it: a loss, velocities, noise per image, files."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from lf import flow
-from lf.config import Runtime, Sampling, Training
+from lf import checkpoint, flow
+from lf.config import Sampling, Training, parse
 from lf.data import to_uint8
+from lf.errors import UserError
+from lf.files import replace, replace_tensors
 from lf.network import Network
 from lf.network.blocks import Block
 from lf.sampler import sample
 from lf.schedules import Times
 from lf.seeds import generator
 
+PROVENANCE = ("data_digest", "source", "weights_sha256")  # in config.json beside the training config
 
-class Denoiser(nn.Module):
-    """A network over the streams of a training config.
+
+class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-forcing", "image-generation"]):
+    """A network over the streams of a training config: Latent Forcing, JiT or JiT+REPA.
 
     Args:
         config: the training run.
         classes: number of classes; label ``classes`` means "no label".
+
+    Example:
+        >>> from lf import LatentForcing
+        >>> model = LatentForcing.from_pretrained("runs/training/0123456789ab")  # or a name on the Hugging Face hub
+        >>> images, labels = model.images(range(16))  # uint8 (16, 3, H, W)
     """
 
     def __init__(self, config: Training, classes: int):
@@ -56,52 +71,141 @@ class Denoiser(nn.Module):
             total = total + config.repa_weight * (1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1)).mean()
         return torch.cat([total[None], parts])
 
+    forward = loss  # what DistributedDataParallel calls
+
     @torch.no_grad()
-    def images(self, indices: range, sampling: Sampling, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    def images(
+        self,
+        indices: range,
+        sampling: Sampling | None = None,
+        *,
+        labels: Tensor | None = None,
+        guide: "LatentForcing | None" = None,
+        batch: int = 125,
+    ) -> tuple[Tensor, Tensor]:
         """Draws the images of ``indices``: uint8 ``(n, 3, H, W)`` and their labels ``(n,)``, on the CPU.
 
-        An image depends on its own index alone: not on the batch, nor on which process draws it.
+        An image depends on its own index and label alone: not on the batch, nor on which process draws it.
+
+        Args:
+            indices: which images; an index fixes an image's noise.
+            sampling: path, solver, guidance, seed.
+            labels: ``(n,)`` classes to show; class-balanced by default.
+            guide: the weaker network, where the guidance asks for one.
+            batch: images at a time.
         """
+        sampling = sampling or Sampling()
         path, device = sampling.path_for(self.config), next(self.parameters()).device
+        if guide is None and "autoguidance" in sampling.guidance.kind:
+            raise UserError(f"guidance.kind={sampling.guidance.kind}: needs the guide's network")
+        if labels is None:
+            labels = self.labels(indices)
+        batch = min(batch, len(indices))
         drawn = []
-        for start in range(indices.start, indices.stop, runtime.batch):
-            batch = list(range(start, min(start + runtime.batch, indices.stop)))
-            full = batch + batch[-1:] * (runtime.batch - len(batch))  # one shape: nothing is compiled twice
+        for start in range(0, len(indices), batch):
+            rows = torch.arange(start, start + batch).clamp_max(len(indices) - 1)  # one shape: compiled once
+            full = [indices[row] for row in rows.tolist()]
             noise = [e.to(device) for e in self.noise(full, sampling.seed)]
-            y = self.labels(full).to(device)
+            fresh = self.noise(full, sampling.seed, "latent noise") if sampling.latent_noise else []
+            again = (sampling.latent_noise, [e.to(device) for e in fresh]) if fresh else None
+            velocity = partial(self._guided, sampling, guide, labels[rows].to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
-                z = sample(partial(self._guided, sampling, y), noise, path, sampling.solver)
-            drawn.append(to_uint8(z[0][: len(batch)]).cpu())
-        return torch.cat(drawn), self.labels(indices)
+                z = sample(velocity, noise, path, sampling.solver, again)
+            drawn.append(to_uint8(z[0][: len(indices) - start]).cpu())
+        return torch.cat(drawn), labels
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Class-balanced labels: image ``i`` shows class ``i mod classes``."""
         return torch.tensor(indices) % self.classes
 
-    def noise(self, indices: Sequence[int], seed: int) -> list[Tensor]:
+    def noise(self, indices: Sequence[int], seed: int, purpose: str = "image") -> list[Tensor]:
         """Each image's own noise; stream i's is the same whatever streams come after it."""
         per_image = []
         for index in indices:
-            draw = generator("image", seed, index)
+            draw = generator(purpose, seed, index)
             per_image.append([torch.randn(s.shape, generator=draw) for s in self.streams])
-        return [torch.stack(stream) for stream in zip(*per_image, strict=True)]
+        return [torch.stack(stream) * self.config.noise_scale for stream in zip(*per_image, strict=True)]
 
     def _guided(
-        self, sampling: Sampling, y: Tensor, z: list[Tensor], t: Sequence[float], moves: Sequence[bool]
+        self,
+        sampling: Sampling,
+        guide: "LatentForcing | None",
+        y: Tensor,
+        z: list[Tensor],
+        t: Sequence[float],
+        moves: Sequence[bool],
     ) -> list[Tensor | None]:
         """Velocities ``v_u + s_i (v_c - v_u)`` of the streams that move."""
         scales = sampling.guidance.scales([s.name for s in self.streams], t)
         guided = any(m and s != 1 for m, s in zip(moves, scales, strict=True))
-        n = len(y)
-        if guided:  # both passes in one batch
-            z, y = [torch.cat([a, a]) for a in z], torch.cat([y, torch.full_like(y, self.classes)])
+        weak = guide.network if guide and sampling.guidance.by_guide(any(moves[1:])) else self.network
+        null = torch.full_like(y, self.classes)
         times = torch.tensor(t, device=y.device, dtype=torch.float32).expand(len(y), -1)
-        x_hat = self.network(z, times, y, wanted=moves).x
+        if guided and weak is self.network:  # both passes in one batch
+            both = weak([torch.cat([a, a]) for a in z], times.repeat(2, 1), torch.cat([y, null]), wanted=moves).x
+            halves = [(None, None) if x is None else x.float().chunk(2) for x in both]
+        else:
+            strong = self.network(z, times, y, wanted=moves).x
+            other = weak(z, times, null, wanted=moves).x if guided else [None] * len(z)
+            halves = list(zip(strong, other, strict=True))
         out: list[Tensor | None] = []
-        for i, (x, scale) in enumerate(zip(x_hat, scales, strict=True)):
+        for i, ((x, x_weak), scale) in enumerate(zip(halves, scales, strict=True)):
             if not moves[i] or x is None:
                 out.append(None)
                 continue
             v = flow.velocity(x.float(), z[i], times[:, i], sampling.t_clip)
-            out.append(v[n:] + scale * (v[:n] - v[n:]) if guided else v)
+            if x_weak is not None:
+                v_weak = flow.velocity(x_weak.float(), z[i], times[:, i], sampling.t_clip)
+                v = v_weak + scale * (v - v_weak)
+            out.append(v)
         return out
+
+    # --- files: a folder with config.json and checkpoint.safetensors, as every training run is one
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, weights: str = "ema", **download: Any) -> "LatentForcing":  # type: ignore[override]
+        """The network of a training run's folder, of what `lf.convert` wrote, or of a name on the Hugging Face hub.
+
+        Args:
+            name: folder, or ``owner/name`` on the hub.
+            weights: ``ema``, ``ema2``, … or ``raw``.
+            download: for ``huggingface_hub.snapshot_download``, such as ``revision``, ``token``, ``cache_dir``.
+
+        Raises:
+            UserError: nothing there, or what is there is not a network of this project.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            try:
+                folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"], **download))
+            except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+                raise UserError(f"{name}: no such folder, and not found on the hub ({type(error).__name__})") from None
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: holds no config.json; it must be a training run's folder or lf.convert's")
+        file = folder / checkpoint.NAME
+        if not file.exists():
+            raise UserError(f"run={name}: not trained yet: {file} is missing")
+        tensors, _ = checkpoint.read(file, weights)
+        if "label.weight" not in tensors:
+            raise UserError(f"{file}: holds no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")
+        model = cls(training_of(folder), classes=tensors["label.weight"].shape[0] - 1)
+        checkpoint.fill(model.network, tensors, file)
+        return model.eval().requires_grad_(False)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Writes the weights as ``ema``, and the config; called by ``save_pretrained`` and ``push_to_hub``."""
+        file = save_directory / "checkpoint.safetensors"
+        replace_tensors(file, {f"ema.{k}": v for k, v in self.network.state_dict().items()}, {"step": "0"})
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        config = self.config.model_dump(mode="json", exclude={"runtime"}) | {"weights_sha256": digest}
+        replace(save_directory / "config.json", json.dumps(config, indent=1))
+
+
+def training_of(folder: Path, **changes: Any) -> Training:
+    """The training config in a run's folder. Raises `UserError` if it is not one."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder / 'config.json'}: {error}") from None
+    return parse(Training, {k: v for k, v in config.items() if k not in PROVENANCE} | changes, where=str(folder))

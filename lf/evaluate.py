@@ -1,93 +1,131 @@
 """`python -m lf.evaluate run=ID [path=shifted path.alpha=16] [key=value …]`: draws images and scores them.
 
-The same command again prints the row that is there already.
+The same command again prints the row that is there already. Under `torchrun` the processes share the images.
 """
 
 import json
 import time
+from contextlib import nullcontext
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from lf import checkpoint, data
+from lf import data
 from lf.command import config_from, door
 from lf.config import Evaluation, Runtime, Training
-from lf.denoiser import Denoiser
+from lf.denoiser import LatentForcing
 from lf.errors import UserError
 from lf.files import made_once, replace_tensors
-from lf.metrics import Judge
-from lf.runs import evaluation_run, find_training, training_run
+from lf.metrics import Extractor, Judge, Reference, Space, joined, protocol, scores
+from lf.runs import Run, TrainingRun, evaluation_run, find_training
+from lf.world import World, join
 
 SHOWN = 64  # images kept with the row
 
 
-def evaluate(training: Training, config: Evaluation) -> dict[str, Any]:
+def evaluate(trained: TrainingRun, config: Evaluation) -> dict[str, Any]:
     """Scores a finished training unless that is done already; returns the row."""
-    run = evaluation_run(training, config)
-    with run.held():
-        if run.row:
-            return run.row
-        began = time.monotonic()
-        training.runtime.apply()
-        images, labels = denoiser(training, config.weights).images(range(config.n), config, training.runtime)
-        sampled = time.monotonic()
-        judge = judge_of(training)
-        scores = judge.score(images, labels)
-        replace_tensors(run.folder / "samples.safetensors", {"images": images[:SHOWN], "labels": labels[:SHOWN]})
-        return run.finish(
-            {
-                **run.config,
-                "score": f"FD-{training.data.partition(':')[0]}",
-                "data": training.data,
-                "reference": judge.reference.digest,
-                "reference_n": len(judge.reference),
-                "judge_digest": judge.digest,
-                **scores,
-                **{f"real_{name}": value for name, value in real(judge, training, config.n).items()},
-                "seconds": time.monotonic() - began,
-                "seconds_sampling": sampled - began,
-            }
-        )
+    run = evaluation_run(trained, config)
+    world = join(trained.training.runtime.torch_device)
+    with run.held() if world.rank == 0 else nullcontext():
+        row = world.share(run.row)
+        return row or world.share(_evaluate(trained, config, run, world))
 
 
-@lru_cache(maxsize=1)
-def denoiser(training: Training, weights: str) -> Denoiser:
-    """The trained network of a finished (or begun) run, ready to draw images."""
-    file = training_run(training).folder / "checkpoint.safetensors"
-    if not file.exists():
-        raise UserError(f"run={training_run(training).id}: not trained yet: {file} is missing")
-    tensors, _ = checkpoint.read(file)
-    state = checkpoint.part(tensors, weights)
-    model = Denoiser(training, classes=state["label.weight"].shape[0] - 1)
-    checkpoint.fill(model.network, state, file)
-    model = model.to(training.runtime.torch_device).eval().requires_grad_(False)
-    if training.runtime.compile:
+def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) -> dict[str, Any]:
+    training, runtime = trained.training, trained.training.runtime
+    began = time.monotonic()
+    runtime.apply()
+    spaces = [space_of(name, trained, world.device) for name in config.features]
+    references = [reference_of(space, config, training) for space in spaces]
+    model = network_of(trained, config.weights)
+    guide = network_of(find_training(config.guidance.guide, runtime), "ema") if config.guidance.guide else None
+
+    mine = range(config.n * world.rank // world.size, config.n * (world.rank + 1) // world.size)
+    parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
+    shown, sampling = [], 0.0
+    for start in range(mine.start, mine.stop, runtime.batch):
+        mark = time.monotonic()
+        some = range(start, min(start + runtime.batch, mine.stop))
+        images, _ = model.images(some, config, guide=guide, batch=runtime.batch)
+        sampling += time.monotonic() - mark
+        for space, part in zip(spaces, parts, strict=True):
+            part.append(space.features(images))
+        shown += [images] if start < SHOWN else []
+    gathered = [{k: torch.cat(world.gather(v)) for k, v in joined(part).items()} for part in parts]
+    if world.rank:
+        return {}  # the first one has the row
+
+    labels, found = model.labels(range(config.n)), dict[str, Any]()
+    for space, reference, features in zip(spaces, references, gathered, strict=True):
+        found |= scores(space, features, reference)
+        if isinstance(space, Judge):
+            found |= space.reading(features["logits"], labels)
+            found |= {f"real_{name}": value for name, value in real(space, training, config.n).items()}
+    replace_tensors(
+        run.folder / "samples.safetensors", {"images": torch.cat(shown)[:SHOWN], "labels": labels[:SHOWN].clone()}
+    )
+    row = run.config | {
+        "data": training.data,
+        "score": f"FD-{training.data.partition(':')[0]}" if isinstance(spaces[0], Judge) else spaces[0].column("fd"),
+        "judging": {s.name: protocol(s, r, config.n) for s, r in zip(spaces, references, strict=True)},
+        **found,
+    }
+    return run.finish(row | {"seconds": time.monotonic() - began, "seconds_sampling": sampling})
+
+
+@lru_cache(maxsize=2)
+def network_of(trained: TrainingRun, weights: str) -> LatentForcing:
+    """The network of a finished (or begun) training, ready to draw images; it and a guide are kept."""
+    runtime = trained.training.runtime
+    model = LatentForcing.from_pretrained(trained.folder, weights).to(join(runtime.torch_device).device)
+    if runtime.compile:
         model.compile_blocks()
     return model
 
 
-@lru_cache(maxsize=1)
-def judge_of(training: Training) -> Judge:
-    """The judge of a training's data, with its training images as the reference."""
-    cache = Path(training.runtime.runs) / "cache"
+@lru_cache(maxsize=2)
+def space_of(name: str, trained: TrainingRun, device: torch.device) -> Space:
+    """The feature space ``name``: the judge of the training's data, or an extractor of torch-fidelity."""
+    training = trained.training
+    if name != "judge":
+        return Extractor(name, training.runtime.weights.get(name, ""), device)
+    cache = training.runtime.cache
     reference, lessons = (data.load(training.data, training.resolution, s, cache) for s in ("train", "judge"))
     return Judge(reference, lessons, cache)
 
 
+def reference_of(space: Space, config: Evaluation, training: Training) -> Reference:
+    """What a space's features are compared with: the file that was given for it, else the training data."""
+    if isinstance(space, Judge):
+        return space.statistics
+    if space.name in config.reference:
+        return Reference.load(config.reference[space.name], space)
+    if not training.data:
+        raise UserError(
+            f"features={space.name}: nothing to compare with; give reference.{space.name}=FILE "
+            "(python -m lf.data.reference makes one), or leave it out of features"
+        )
+    images = data.open(training.data, training.resolution, training.runtime.cache)
+    return Reference.of(images, space, training.runtime.cache)
+
+
 def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
-    """The floor: the scores of ``n`` real images that no network has seen (fewer if there are not as many)."""
-    cache = Path(training.runtime.runs) / "cache"
+    """The floor: scores of ``n`` real images that no network has seen, fewer or none if there are not as many."""
+    cache = training.runtime.cache
     test = data.load(training.data, training.resolution, "test", cache)
-    scores = made_once(
+    if len(test) < 2:
+        return {}
+    found = made_once(
         cache / f"real-{judge.digest}-{n}.safetensors",
         lambda: {
             k: torch.tensor(v, dtype=torch.float64) for k, v in judge.score(test.images[:n], test.labels[:n]).items()
         },
     )
-    return {name: value.item() for name, value in scores.items()} | {"n": float(min(n, len(test)))}
+    return {name: value.item() for name, value in found.items()} | {"n": float(min(n, len(test)))}
 
 
 class Command(Evaluation):
@@ -100,7 +138,8 @@ class Command(Evaluation):
 def main(argv: list[str]) -> None:
     config = config_from(argv, Command, "evaluation", __doc__)
     row = evaluate(find_training(config.run, config.runtime), config)
-    print(json.dumps(row, indent=1))
+    if join(config.runtime.torch_device).rank == 0:
+        print(json.dumps(row, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,28 @@
-"""Presets: aligned literals. ``toy``-sized numbers are on the embedded data; the paper's are arXiv 2602.11401."""
+"""Presets: aligned literals. ``toy``-sized numbers are on the embedded data; the paper's are arXiv 2602.11401.
+
+Another size is ``network.size=B`` (S, B, LM, L, H); 512 px is ``resolution=512 network.patch=32 noise_scale=2``;
+unconditional is ``label_dropout=1``.
+"""
 
 from typing import Any
+
+# JiT's recipe (arXiv 2511.13720): lr 5e-5 · batch / 256, 5 epochs of warm-up; one epoch is 1251 steps.
+IMAGENET: dict[str, Any] = {
+    "data": "", "resolution": 256, "flip": True,
+    "batch": 1024, "lr": 2e-4, "warmup": 6_255, "ema": [0.9999, 0.9998], "label_dropout": 0.1,
+    "runtime": {"checkpoint_seconds": 1800, "workers": 8, "limit_damaged": 100},
+}  # fmt: skip
+PAPER = {"steps": 50, "n": 50_000, "dtype": "bfloat16", "features": ["inception-v3-compat", "clip-vit-b-32"]}
+JIT   = {"schedule": {"name": "pixel_only"}, "network": {"size": "L"}}  # fmt: skip
+REPA  = {"schedule": {"name": "pixel_only"}, "network": {"size": "L", "repa_block": 8}, "repa": {"name": "dinov2"}}  # fmt: skip
+LF    = {"schedule": {"name": "cascaded"}, "network": {"size": "LM", "expert_width": 1024}, "latents": [{"name": "dinov2"}]}  # fmt: skip
+GUIDE = {**LF, "network": {"size": "S", "expert_width": 1024}}
+AUTO  = {"kind": "autoguidance", "scale": {"pixels": 1.5, "dinov2": 1.5}, "guide": "lf_s_guide"}  # fmt: skip
+SYSTEM = {
+    "guidance": {"kind": "cfg_then_autoguidance", "guide": "lf_s_guide",
+                 "scale": {"pixels": 1.5, "dinov2": 2.9}, "interval": {"dinov2": [0.06, 1.0]}},
+    "shift": {"dinov2": 0.575},
+}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     # 32 px, 16 tokens; results in results/order_ablation/
@@ -9,20 +31,22 @@ PRESETS: dict[str, dict[str, Any]] = {
             "data": "shapes", "resolution": 32,
             "network": {"depth": 4, "width": 128, "heads": 4, "bottleneck": 64, "patch": 8, "class_tokens": 0},
             "schedule": {"name": "pixel_only"},
-            "steps": 4000, "batch": 64, "lr": 2e-3, "warmup": 200, "ema": 0.998,
+            "steps": 4000, "batch": 64, "lr": 2e-3, "warmup": 200, "ema": [0.998],
         },
         # t_clip: below every step of every path, so that no path is left noisier than another
-        "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3},
+        "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3, "solver": "heun_per_stream", "features": ["judge"]},
     },
-    # LF ablations: ViT-L size, 80 epochs of batch 1024, FID-10K; JiT recipe lr 5e-5 · batch / 256
+    # What the sweeps build on: LF's ablations, 80 epochs, FID-10K
     "imagenet256": {
-        "training": {
-            "data": "", "resolution": 256,
-            "network": {"depth": 20, "width": 1024, "heads": 16, "bottleneck": 128, "patch": 16, "class_token_block": 8,
-                        "expert_width": 1024},
-            "schedule": {"name": "pixel_only"},
-            "steps": 100_000, "batch": 1024, "lr": 2e-4, "warmup": 6_255, "ema": 0.9999,
-        },
-        "evaluation": {"steps": 50, "n": 10_000, "dtype": "bfloat16"},
+        "training": {**IMAGENET, "steps": 100_080, "schedule": {"name": "pixel_only"},
+                     "network": {"size": "LM", "expert_width": 1024}},
+        "evaluation": {**PAPER, "n": 10_000},
     },
+    # The paper's systems; FID-50K published, unguided and guided (results/paper/table09, table11)
+    "jit_l_imagenet256":      {"training": {**IMAGENET, **JIT,   "steps": 100_080}, "evaluation": PAPER},
+    "jit_repa_l_imagenet256": {"training": {**IMAGENET, **REPA,  "steps": 100_080}, "evaluation": PAPER},
+    "lf_l_imagenet256":       {"training": {**IMAGENET, **LF,    "steps": 100_080}, "evaluation": {**PAPER, "guidance": AUTO}},
+    "lf_s_guide":             {"training": {**IMAGENET, **GUIDE, "steps":  50_040}, "evaluation": PAPER},  # 40 epochs
+    "jit_l_200":              {"training": {**IMAGENET, **JIT,   "steps": 250_200}, "evaluation": PAPER},  # 16.21, 2.79
+    "lf_l_200":               {"training": {**IMAGENET, **LF,    "steps": 250_200}, "evaluation": {**PAPER, **SYSTEM}},  # 7.20, 2.48
 }  # fmt: skip

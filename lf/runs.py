@@ -5,23 +5,26 @@ runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
 runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
 """
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lf import data, metrics
-from lf.config import Evaluation, Runtime, Training, identity, parse
+from lf import checkpoint, data
+from lf.config import Evaluation, Runtime, Training, identity
+from lf.denoiser import training_of
 from lf.errors import UserError, nearest
 from lf.files import replace
+from lf.metrics import RECIPE
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Run:
     """One run's folder. ``config`` is what made its identity, fully resolved."""
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any] = field(compare=False)
 
     @property
     def id(self) -> str:
@@ -52,7 +55,7 @@ class Run:
                     pass
             except Timeout:
                 return "running"
-        return "begun" if (self.folder / "checkpoint.safetensors").exists() else "new"
+        return "begun" if checkpoint.begun(self.folder) else "new"
 
     @property
     def progress(self) -> int:
@@ -76,37 +79,61 @@ class Run:
         return row
 
 
-def training_run(config: Training) -> Run:
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A training's folder: this store's, or one that `lf.convert` or ``save_pretrained`` wrote."""
+
+    training: Training = field(compare=False)
+
+    @property
+    def id(self) -> str:
+        return identity(self.config)
+
+
+def training_run(config: Training) -> TrainingRun:
     """Where the training of ``config`` is, done or not. Its identity: the config and the data's digest."""
     what = config.model_dump(mode="json", exclude={"runtime"})
     what["data_digest"] = data.digest(config.data, config.resolution)
-    return Run(Path(config.runtime.runs) / "training" / identity(what), what)
+    return TrainingRun(Path(config.runtime.runs) / "training" / identity(what), what, config)
 
 
-def evaluation_run(training: Training, config: Evaluation) -> Run:
-    """Where the evaluation of a training is.
-
-    Its identity: the training's, the times that the path goes through, all other settings, the judge's recipe.
-    """
-    settings = config.model_dump(mode="json", include=set(Evaluation.model_fields) - {"path"})
-    what = {"training": training_run(training).id, **settings, "judge": metrics.RECIPE}
-    name = identity(what, config.path_for(training).tolist())
-    schedule = (config.path or training.schedule).over(len(training.streams))
-    folder = Path(training.runtime.runs) / "evaluation" / name
-    return Run(folder, what | {"path": schedule.model_dump(mode="json")})
-
-
-def find_training(name: str, runtime: Runtime) -> Training:
-    """The config of a training run by id or folder. Raises `UserError` if there is none."""
+def find_training(name: str, runtime: Runtime) -> TrainingRun:
+    """A training run by id or folder. Raises `UserError` if there is none."""
     store = Path(runtime.runs) / "training"
     folder = Path(name) if (Path(name) / "config.json").exists() else store / name
-    if not (folder / "config.json").exists():
+    if not name or not (folder / "config.json").exists():
         ids = [child.name for child in store.iterdir()] if store.is_dir() else []
         known = nearest(name, ids) if ids else f"{store} holds none yet"
         raise UserError(f"run={name}: no such training run; {known}")
-    config = json.loads((folder / "config.json").read_text())
-    config.pop("data_digest")
-    return parse(Training, {**config, "runtime": runtime.model_dump()}, where=str(folder))
+    training = training_of(folder, runtime=runtime.model_dump())
+    return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
+
+
+def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
+    """Where the evaluation of a training is.
+
+    Its identity: the training's, the times that the path goes through, all other settings, what judges it.
+    """
+    training = trained.training
+    settings = config.model_dump(mode="json", include=set(Evaluation.model_fields) - {"path", "shift"})
+    what = {"training": trained.id, **settings}
+    what["reference"] = {name: _content(name, file) for name, file in config.reference.items()}
+    if "judge" in config.features:
+        what["judge"] = RECIPE
+    if config.guidance.guide:
+        what["guide"] = find_training(config.guidance.guide, training.runtime).id
+    name = identity(what, config.path_for(training).tolist())
+    schedule = (config.path or training.schedule).over(len(training.streams))
+    folder = Path(training.runtime.runs) / "evaluation" / name
+    return Run(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift})
+
+
+def _content(name: str, file: str) -> str:
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"reference.{name}={file}: {error.strerror}") from None
 
 
 @cache

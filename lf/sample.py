@@ -8,7 +8,7 @@ from torchvision.utils import make_grid, save_image
 from lf.command import config_from, door
 from lf.config import Runtime, Sampling
 from lf.errors import UserError
-from lf.evaluate import denoiser
+from lf.evaluate import network_of
 from lf.runs import find_training
 
 
@@ -25,9 +25,11 @@ def main(argv: list[str]) -> None:
     config = config_from(argv, Command, "sampling", __doc__, base={})
     if Path(config.out).exists():
         raise UserError(f"out={config.out}: exists already and is not written over")
-    training = find_training(config.run, config.runtime)
-    training.runtime.apply()
-    images, _ = denoiser(training, config.weights).images(range(config.n), config, training.runtime)
+    trained = find_training(config.run, config.runtime)
+    config.runtime.apply()
+    model = network_of(trained, config.weights)
+    guide = network_of(find_training(config.guidance.guide, config.runtime), "ema") if config.guidance.guide else None
+    images, _ = model.images(range(config.n), config, guide=guide, batch=config.runtime.batch)
     save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
     print(config.out)
 

@@ -10,32 +10,49 @@ Velocity = Callable[[list[Tensor], Sequence[float], Sequence[bool]], list[Tensor
 
 
 @torch.no_grad()
-def sample(velocity: Velocity, noise: Sequence[Tensor], path: Tensor, solver: str = "heun") -> list[Tensor]:
-    """Carries every stream from noise to data (as JiT: Heun with a last Euler step).
+def sample(
+    velocity: Velocity,
+    noise: Sequence[Tensor],
+    path: Tensor,
+    solver: str = "heun",
+    again: tuple[float, Sequence[Tensor]] | None = None,
+) -> list[Tensor]:
+    """Carries every stream from noise to data.
 
-    A Heun step averages the slopes at both of its ends. A stream that arrives at ``t = 1`` within a step takes an
-    Euler step, since its slope there is not defined; a pass that only such streams would need is not run.
+    A Heun step averages the slopes at both of its ends. ``heun`` makes the path's last step an Euler step, as JiT and LF
+    do; ``heun_per_stream`` does so in each stream's last step, if it ends clean: the slope at ``t = 1`` is not defined,
+    and one that is needed in the middle of a path then hangs on ``t_clip``.
 
     Args:
         velocity: the model.
         noise: one ``(B, C, H, W)`` a stream.
         path: times ``(steps+1, streams)``, non-decreasing.
-        solver: ``heun`` or ``euler``.
+        solver: ``heun``, ``heun_per_stream`` or ``euler``.
+        again: ``(share, noise)`` mixes fresh noise into each stream that is done before the others:
+            ``z ← (1-share) z + share noise``, and the model is told ``(1-share) t`` (LF Table 7).
     """
-    z = list(noise)
-    times = path.tolist()
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    z, times = list(noise), path.tolist()
+    last, done = times[-1], [False] * len(noise)
+    for step, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True), 1):
         dt = [b - a for a, b in zip(now, then, strict=True)]
         moves = [d > 0 for d in dt]
-        slope = velocity(z, now, moves)
+        told, told_then = ([t * (1 - again[0]) if d and again else t for t, d in zip(ts, done)] for ts in (now, then))
+        slope = velocity(z, told, moves)
         ahead = [_step(*part) for part in zip(z, slope, dt, strict=True)]
-        corrected = [m and b < 1 and solver == "heun" for m, b in zip(moves, then, strict=True)]
+        if solver == "heun":
+            corrected = [m and step < len(path) - 1 for m in moves]
+        else:
+            corrected = [m and t < 1 and solver == "heun_per_stream" for m, t in zip(moves, then, strict=True)]
         if any(corrected):
-            slope_ahead = velocity(ahead, then, corrected)
-            for i, again in enumerate(slope_ahead):
+            slope_ahead = velocity(ahead, told_then, corrected)
+            for i, other in enumerate(slope_ahead):
                 if corrected[i]:
-                    ahead[i] = _step(z[i], (slope[i] + again) / 2, dt[i])  # type: ignore[operator]
+                    ahead[i] = _step(z[i], (slope[i] + other) / 2, dt[i])  # type: ignore[operator]
         z = ahead
+        for i in range(len(z)):
+            if again and not done[i] and then[i] == last[i] and then != last:
+                done[i] = True
+                z[i] = (1 - again[0]) * z[i] + again[0] * again[1][i]
     return z
 
 

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 
-def generator(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator of its own for ``purpose`` and ``numbers``, such as ``("image", seed, index)``."""
+def generator(purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for ``purpose`` and ``numbers``, such as ``("image", seed, index)``."""
     digest = hashlib.sha256(f"{purpose} {numbers}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -26,7 +26,7 @@ from lf.config import Evaluation, Training, help_of, merge, overrides, parse
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
 from lf.files import replace
-from lf.runs import evaluation_run
+from lf.runs import training_run
 from lf.train import train
 from sweeps.plan import Cell, Job, Launch, jobs, question, questions, rates, record, why_new
 
@@ -37,7 +37,7 @@ def work(training: Training, evaluations: list[Evaluation]) -> None:
     """One job: trains unless done, then evaluates what is missing."""
     train(training)
     for evaluation in evaluations:
-        evaluate(training, evaluation)
+        evaluate(training_run(training), evaluation)
 
 
 def settings(words: list[str]) -> Launch:
@@ -91,7 +91,7 @@ def show(name: str, launch: Launch, todo: list[Job]) -> None:
         state, missing = job.run.state, job.missing
         steps += 0 if state == "done" else job.training.steps
         images += sum(cell.evaluation.n for cell in missing)
-        wanted = [evaluation_run(cell.training, cell.evaluation) for cell in missing]
+        wanted = [cell.run for cell in missing]
         reason = why_new(job.run) if state != "done" else why_new(wanted[0]) if wanted else ""
         done = str(len(job.cells) - len(missing))
         table.add_row(job.title, "cached" if state == "done" else state, str(len(job.cells)), done, reason)
@@ -187,7 +187,7 @@ def main(argv: list[str]) -> None:
     cells: list[Cell] = list(module.cells(launch))
     planned = jobs(cells)
     for cell in cells:
-        evaluation_run(cell.training, cell.evaluation)  # every path is built before anything starts
+        cell.run  # noqa: B018 (every path is built before anything starts)
     show(options.sweep, launch, planned)
     if options.dry_run:
         return

@@ -5,6 +5,7 @@ import json
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from pydantic import Field
 import sweeps
 from lf.config import Evaluation, Runtime, Strict, Training, merge, parse, preset
 from lf.errors import UserError, nearest
-from lf.runs import Run, evaluation_run, training_run
+from lf.runs import Run, TrainingRun, evaluation_run, training_run
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class Cell:
     labels: Mapping[str, Any]
     training: Training
     evaluation: Evaluation
+
+    @cached_property
+    def trained(self) -> TrainingRun:
+        """Where its training is."""
+        return training_run(self.training)
+
+    @cached_property
+    def run(self) -> Run:
+        """Where its evaluation is."""
+        return evaluation_run(self.trained, self.evaluation)
 
 
 class Launch(Strict):
@@ -84,15 +95,14 @@ class Job:
     @property
     def missing(self) -> list[Cell]:
         """Cells that have no row yet."""
-        return [cell for cell in self.cells if evaluation_run(cell.training, cell.evaluation).row is None]
+        return [cell for cell in self.cells if cell.run.row is None]
 
 
 def jobs(cells: list[Cell]) -> list[Job]:
     """Cells grouped by the training they share."""
     found: dict[str, Job] = {}
     for cell in cells:
-        run = training_run(cell.training)
-        found.setdefault(run.id, Job(cell.training, run)).cells.append(cell)
+        found.setdefault(cell.trained.id, Job(cell.training, cell.trained)).cells.append(cell)
     return list(found.values())
 
 
@@ -101,8 +111,8 @@ def record(name: str, cells: list[Cell]) -> str:
     rows = [
         {
             **cell.labels,
-            "training_id": training_run(cell.training).id,
-            "evaluation_id": evaluation_run(cell.training, cell.evaluation).id,
+            "training_id": cell.trained.id,
+            "evaluation_id": cell.run.id,
         }
         for cell in cells
     ]

@@ -1,15 +1,22 @@
 """Data: the procedural family keeps its promises, real files load, splits do not overlap."""
 
+import gzip
+import shutil
+import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import webdataset
+from packed import packed, picture, pixels
 from scipy import stats
 from torch import Tensor
 
 from lf import data
-from lf.data import shapes, to_float, to_uint8
+from lf.data import shapes, tars, to_float, to_uint8
+from lf.data.picture import crop
+from lf.data.prepare import Preparing, prepare
 from lf.errors import UserError
 
 KINDS = sorted(shapes.KINDS)
@@ -154,19 +161,123 @@ def test_a_folder_without_images_and_a_broken_image_are_one_line(tmp_path: Path)
         data.load(f"folder:{tmp_path}", 16, "train", tmp_path / "cache")
 
 
-def test_tar_shards_hold_the_same_images_as_the_folder(store: Path, tmp_path: Path) -> None:
-    folder = data.load(f"folder:{store}/images", 32, "train", tmp_path)
-    classes = sorted(child.name for child in (store / "images").iterdir())
-    for half in range(2):
-        with webdataset.TarWriter(str(tmp_path / f"part-{half}.tar")) as writer:
-            for label in range(half * 3, half * 3 + 3):
-                for file in sorted((store / "images" / classes[label]).glob("*.png")):
-                    key = f"{label}-{file.stem}"
-                    writer.write({"__key__": key, "png": file.read_bytes(), "cls": str(label).encode()})
-    shards = data.load(f"shards:{tmp_path}/part-{{0..1}}.tar", 32, "train", tmp_path)
-    assert shards.images.equal(folder.images) and shards.labels.equal(folder.labels)
+def test_tar_shards_of_others_hold_what_was_packed(tmp_path: Path) -> None:
+    name = f"shards:{packed(tmp_path, [4, 3])}"
+    truth, labels = pixels([picture(number) for number in range(7)]), [number % 3 for number in range(7)]
+    for shards in (data.open(name, 8, tmp_path / "cache"), data.open(f"shards:{tmp_path}", 8, tmp_path / "cache")):
+        assert isinstance(shards, data.Shards) and len(shards) == 7 and shards.resolution == 8
+        assert shards.digest == data.digest(name, 8) and shards.classes == ("0", "1", "2")
+        rows, flip = [5, 0, 5], torch.tensor([True, False, False])
+        read = shards.read(rows, flip)
+        assert read.images.equal(torch.stack([truth[5].flip(-1), truth[0], truth[5]]))
+        assert read.labels.tolist() == [labels[row] for row in rows] and read.valid.all()
+        assert read.damaged == () and read.latents == ()
+    # In memory all of them are for training; there is no test split.
+    train, test, judge = (data.load(name, 8, split, tmp_path / "cache") for split in ("train", "test", "judge"))
+    assert train.images.equal(truth) and train.labels.tolist() == labels and train.digest == shards.digest
+    assert judge.images.equal(truth) and test.images.shape == (0, 3, 8, 8) and len(test.labels) == 0
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+def test_what_is_trained_on_is_the_train_split_where_it_fits_into_memory(tmp_path: Path) -> None:
+    opened, loaded = data.open("digits", 8, tmp_path), data.load("digits", 8, "train", tmp_path)
+    assert isinstance(opened, data.Images) and opened.images.equal(loaded.images) and opened.digest == loaded.digest
+
+
+def test_tar_shards_of_another_size_are_cut_to_the_resolution_asked_for(tmp_path: Path) -> None:
+    pattern = packed(tmp_path, [2], size=20)
+    read = data.open(f"shards:{pattern}", 8, tmp_path / "cache").read([0, 1])
+    assert read.images.equal(pixels([crop(picture(number, 20, 20), 8) for number in range(2)]))
+
+
+def test_headers_are_read_once_as_long_as_the_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"shards:{packed(tmp_path, [2, 2])}"
+    first = data.open(name, 8, tmp_path / "cache").read(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(tars, "members", lambda file: pytest.fail("headers read again"))
+        assert data.open(name, 8, tmp_path / "cache").read(range(4)).images.equal(first.images)
+    old = data.digest(name, 8)
+    packed(tmp_path, [3, 2])
+    assert len(data.open(name, 8, tmp_path / "cache")) == 5 and data.digest(name, 8) != old
+
+
+@pytest.fixture(scope="module")
+def prepared(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `store` as shards of 25, 25 and 10 images."""
+    out = tmp_path_factory.mktemp("prepared") / "out"
+    prepare(f"folder:{store}/images", out, Preparing(resolution=32, shard_size=25, workers=1))
+    return out
+
+
+def test_prepared_shards_are_read_from_their_index(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for function in ("members", "sha256"):
+        monkeypatch.setattr(tars, function, lambda *_: pytest.fail("the tar files were read"))
+    whole = data.open(f"shards:{prepared}", 32, tmp_path)
+    assert whole.classes == tuple(sorted(shapes.CLASSES)) and len(whole) == 60
+    assert whole.digest == data.open(f"shards:{prepared}/train-{{000000..000002}}.tar", 32, tmp_path).digest
+    some = data.open(f"shards:{prepared}/train-00000{{2,1}}.tar", 32, tmp_path)
+    assert len(some) == 35 and some.digest != whole.digest and some.classes == whole.classes
+    rows = [*range(50, 60), *range(25, 50)]
+    assert some.read(range(35)).images.equal(whole.read(rows).images)
+    assert some.read(range(35)).labels.equal(whole.read(rows).labels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepared_shards_hold_the_folder(prepared: Path, store: Path, tmp_path: Path) -> None:
+    train, test = (data.load(f"folder:{store}/images", 32, split, tmp_path) for split in ("train", "test"))
+    shards = data.load(f"shards:{prepared}", 32, "train", tmp_path)
+    both = rows(torch.cat([train.images, test.images]))
+    assert rows(shards.images) == both
+    label = {
+        i.numpy().tobytes(): int(k) for part in (train, test) for i, k in zip(part.images, part.labels, strict=True)
+    }
+    assert [label[image.numpy().tobytes()] for image in shards.images] == shards.labels.tolist()
+
+
+def tar_with(folder: Path, **members: bytes) -> str:
+    """A tar file with one sample."""
+    with webdataset.TarWriter(str(folder / "part-0.tar"), encoder=False) as writer:
+        writer.write({"__key__": "k", **members})
+    return f"{folder}/part-0.tar"
+
+
+@pytest.mark.parametrize("split", ["digest", "open"])
+def test_a_missing_shard_is_named(split: str, tmp_path: Path) -> None:
+    ask = data.digest if split == "digest" else partial(data.open, cache=tmp_path)
     with pytest.raises(UserError, match="no such file: .*part-0.tar"):
-        data.digest(f"shards:{tmp_path}/part-{{0..1}}.tar", 32)
+        ask(f"shards:{tmp_path}/part-{{0..1}}.tar", 32)
+
+
+def test_shards_that_do_not_fit_are_one_line(prepared: Path, tmp_path: Path) -> None:
+    def refused(name: str, resolution: int = 32) -> str:
+        with pytest.raises(UserError) as caught:
+            data.open(f"shards:{name}", resolution, tmp_path / "cache")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no tar files" in refused(str(tmp_path))
+    assert "was prepared at resolution=32" in refused(str(prepared), 16)
+    assert "k: needs a .jpg or .png and a .cls with a number" in refused(tar_with(tmp_path, png=b"x"))
+    assert "k: needs a .jpg or .png and a .cls with a number" in refused(tar_with(tmp_path, jpg=b"x", cls=b"cat"))
+    assert "k: needs a .jpg or .png and a .cls with a number" in refused(tar_with(tmp_path, cls=b"1"))
+    (tmp_path / "part-0.tar").write_bytes(b"no tar file at all" * 100)
+    assert "cannot be read as a tar file" in refused(f"{tmp_path}/part-0.tar")
+    whole = Path(packed(tmp_path / "cut", [3]).replace("{000..000}", "000"))
+    content = whole.read_bytes()
+    whole.write_bytes(content[:2000])
+    assert "cannot be read as a tar file" in refused(str(whole))
+    whole.write_bytes(gzip.compress(content))
+    assert "cannot be read as a tar file" in refused(str(whole))
+    with tarfile.open(whole, "w"):
+        pass
+    assert "no images in these shards" in refused(str(whole))
+    shutil.copytree(prepared, tmp_path / "copy")
+    with (tmp_path / "copy" / "train-000001.tar").open("ab") as stream:
+        stream.write(b"more")
+    assert "train-000001.tar: is not the file that its index lists" in refused(f"{tmp_path}/copy")
+    (tmp_path / "copy" / "train-000001.tar").unlink()
+    assert "no such file" in refused(f"{tmp_path}/copy")
+    broken = tar_with(tmp_path, png=b"x", cls=b"1")
+    with pytest.raises(UserError, match="1 images cannot be read, such as part-0.tar:k: no image"):
+        data.load(f"shards:{broken}", 8, "train", tmp_path / "cache")

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lf import flow
-from lf.config import Runtime, Sampling, Training, parse
+from lf.config import Sampling, Training, parse
 from lf.data import to_uint8
-from lf.denoiser import Denoiser
+from lf.denoiser import LatentForcing
 from lf.errors import UserError
 from lf.guidance import Guidance
 
@@ -15,13 +15,13 @@ CLASSES = 4
 NAMES = ["pixels", "tiny"]
 
 
-def model(schedule: str = "shifted") -> Denoiser:
+def model(schedule: str = "shifted") -> LatentForcing:
     """A small network over two streams, with weights everywhere and labels that matter."""
     config = parse(Training, {
         "latents": "tiny", "schedule": schedule, "resolution": 16, "dtype": "float32", "steps": 1, "batch": 1, "lr": 1,
         "network": {"depth": 1, "width": 32, "heads": 2, "bottleneck": 8, "patch": 4, "class_tokens": 0},
     })  # fmt: skip
-    denoiser = Denoiser(config, CLASSES)
+    denoiser = LatentForcing(config, CLASSES)
     for p in denoiser.parameters():
         if not p.any():
             nn.init.normal_(p, std=0.1)
@@ -33,11 +33,11 @@ def sampling(**values: object) -> Sampling:
     return parse(Sampling, {"solver": "euler", **values})
 
 
-def batch_sizes(denoiser: Denoiser, how: Sampling, n: int = 2) -> list[int]:
+def batch_sizes(denoiser: LatentForcing, how: Sampling, n: int = 2) -> list[int]:
     """Rows in each pass of the network while ``n`` images are drawn."""
     sizes: list[int] = []
     hook = denoiser.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[1])))
-    denoiser.images(range(n), how, Runtime(batch=n))
+    denoiser.images(range(n), how, batch=n)
     hook.remove()
     return sizes
 
@@ -59,7 +59,7 @@ def test_only_steps_inside_the_interval_are_guided() -> None:
     assert batch_sizes(model("cascaded"), sampling(steps=8, guidance=guidance)) == [2] * 4 + [4, 4, 2, 2]
 
 
-def by_hand(denoiser: Denoiser, how: Sampling, n: int) -> torch.Tensor:
+def by_hand(denoiser: LatentForcing, how: Sampling, n: int) -> torch.Tensor:
     """The same images by ``v_u + s_i (v_c - v_u)``, stream by stream, in Euler steps written out."""
     z, labels = denoiser.noise(range(n), how.seed), denoiser.labels(range(n))
     path = how.path_for(denoiser.config).float()
@@ -76,19 +76,47 @@ def test_the_guided_velocity_has_a_scale_for_each_stream() -> None:
     denoiser, drawn = model(), []
     for pixels, tiny in ((1.5, 4), (4, 4), (1.5, 1), (0, 0.5)):
         how = sampling(steps=3, guidance={"kind": "cfg", "scale": {"pixels": pixels, "tiny": tiny}})
-        drawn.append(denoiser.images(range(CLASSES), how, Runtime(batch=CLASSES))[0].int())
+        drawn.append(denoiser.images(range(CLASSES), how, batch=CLASSES)[0].int())
         assert (drawn[-1] - by_hand(denoiser, how, CLASSES)).abs().max() <= 1
     for other in drawn[1:]:  # each scale leaves its mark, else agreeing says nothing
         assert ((drawn[0] - other).abs() > 5).float().mean() > 0.05
 
 
+def test_the_guide_is_another_network_at_the_null_label() -> None:
+    """``v_g + s (v - v_g)``, written out in Euler steps, with CFG as long as the latent moves or without."""
+    denoiser, guide = model("cascaded"), model("cascaded")
+    scale = {"pixels": 1.5, "tiny": 4}
+    for kind in ("autoguidance", "cfg_then_autoguidance"):
+        how = sampling(steps=4, guidance={"kind": kind, "scale": scale, "guide": "weak"})
+        drawn, labels = denoiser.images(range(CLASSES), how, guide=guide)
+        z, null = denoiser.noise(range(CLASSES), how.seed), torch.full_like(labels, CLASSES)
+        path = how.path_for(denoiser.config).float()
+        for now, then in zip(path[:-1], path[1:], strict=True):
+            t, latent_moves = now.expand(CLASSES, -1), bool(then[1] > now[1])
+            weak = denoiser if kind.startswith("cfg") and latent_moves else guide
+            strong, other = denoiser.network(z, t, labels).x, weak.network(z, t, null).x
+            for i, name in enumerate(NAMES):
+                v, v_weak = (flow.velocity(x[i], z[i], t[:, i], how.t_clip) for x in (strong, other))
+                z[i] = z[i] + (then - now)[i] * (v_weak + scale[name] * (v - v_weak))
+        assert (drawn.int() - to_uint8(z[0]).int()).abs().max() <= 1
+        plain = denoiser.images(range(CLASSES), sampling(steps=4))[0].int()
+        assert ((drawn.int() - plain).abs() > 5).float().mean() > 0.05
+        with pytest.raises(UserError, match="guide"):
+            denoiser.images(range(1), how)
+
+
+def test_autoguidance_needs_a_guide() -> None:
+    with pytest.raises(UserError, match="guidance.guide"):
+        model().images(range(1), sampling(steps=2, guidance={"kind": "autoguidance", "scale": {"tiny": 2}}))
+
+
 def test_a_scale_of_zero_draws_what_the_null_label_draws() -> None:
     denoiser = model()
     unlabelled = sampling(steps=4, guidance={"kind": "cfg", "scale": {"pixels": 0, "tiny": 0}})
-    guided, labels = denoiser.images(range(CLASSES), unlabelled, Runtime(batch=CLASSES))
+    guided, labels = denoiser.images(range(CLASSES), unlabelled, batch=CLASSES)
     with torch.no_grad():
         denoiser.network.label.weight[:CLASSES] = denoiser.network.label.weight[CLASSES]
-    plain, _ = denoiser.images(range(CLASSES), sampling(steps=4), Runtime(batch=CLASSES))
+    plain, _ = denoiser.images(range(CLASSES), sampling(steps=4), batch=CLASSES)
     assert (guided.int() - plain.int()).abs().max() <= 1 and labels.tolist() == [0, 1, 2, 3]
 
 
@@ -113,6 +141,7 @@ def test_an_interval_from_zero_holds_at_zero_and_one_stream_asks_only_its_own_ti
     ({"scale": {"pixels": 2}}, "guidance.kind=cfg"),
     ({"kind": "cgf"}, "'cfg'"),
     ({"kind": "cfg", "scales": {"pixels": 2}}, "did you mean 'scale'"),
+    ({"kind": "cfg", "guide": "0123"}, "guidance.guide=0123"),
 ])  # fmt: skip
 def test_a_bad_setting_is_one_line(guidance: dict, said: str) -> None:
     with pytest.raises(UserError) as caught:
@@ -123,4 +152,4 @@ def test_a_bad_setting_is_one_line(guidance: dict, said: str) -> None:
 @pytest.mark.parametrize("part", [{"scale": {"tniy": 2}}, {"scale": {"tiny": 2}, "interval": {"tniy": (0, 0.5)}}])
 def test_a_stream_that_the_model_lacks_is_one_line_with_the_nearest_name(part: dict) -> None:
     with pytest.raises(UserError, match="'tniy'.*did you mean 'tiny'"):
-        model().images(range(1), sampling(steps=2, guidance={"kind": "cfg", **part}), Runtime(batch=1))
+        model().images(range(1), sampling(steps=2, guidance={"kind": "cfg", **part}), batch=1)

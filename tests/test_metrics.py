@@ -1,18 +1,21 @@
 """Scores: the Fréchet distance is the textbook's, the judge is reproducible, agreement counts what it says."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch_fidelity
 from safetensors.torch import load_file
 from scipy.linalg import sqrtm
 from torch import Tensor
 
 from lf import metrics
 from lf.data import Images, shapes
-from lf.metrics import Judge
+from lf.metrics import Judge, judge_from
 
 
 def images_of(indices: range, name: str, agree: bool = True) -> Images:
@@ -56,6 +59,51 @@ def test_the_frechet_distance_is_the_textbooks(judge: Judge, reference: Images, 
     assert fd == pytest.approx(expected, rel=1e-4) and fd > 0
 
 
+class Extractor(torch_fidelity.FeatureExtractorBase):
+    """A judge as torch-fidelity sees it; its weights lie in ``feature_extractor_weights_path``."""
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: Any):
+        super().__init__(name, features_list)
+        self.net = judge_from(Path(feature_extractor_weights_path))
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("features",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "features"
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (self.net(images)[0],)
+
+
+torch_fidelity.register_feature_extractor("test-judge", Extractor)
+
+
+def test_the_distance_is_the_one_that_torch_fidelity_measures(judge: Judge, reference: Images) -> None:
+    other = images_of(range(5000, 5400), "other")
+    sets = [[*images.images] for images in (other, reference)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch-fidelity's own making
+        expected = torch_fidelity.calculate_metrics(
+            input1=Listed(sets[0]),
+            input2=Listed(sets[1]),
+            feature_extractor="test-judge",
+            feature_extractor_weights_path=str(judge.file),
+            fid=True,
+            cuda=False,
+            save_cpu_ram=True,
+            cache=False,
+            verbose=False,
+        )
+    assert judge.score(*_pair(other))["fd"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-6)
+
+
+class Listed(list[Tensor], torch.utils.data.Dataset):  # type: ignore[misc]
+    """Images as torch-fidelity takes them."""
+
+
 def test_worse_images_score_worse_and_the_same_images_score_nothing(judge: Judge, reference: Images) -> None:
     itself = judge.score(reference.images, reference.labels)["fd"]
     fresh = judge.score(*_pair(images_of(range(5000, 5600), "fresh")))["fd"]
@@ -93,36 +141,21 @@ def test_another_recipe_or_other_images_are_another_judge(
     assert len(names) == 4
 
 
-class Oracle:
-    """Reads the facts and the class as they are told, whatever the image."""
-
-    def __init__(self, told: dict[str, Tensor]):
-        self.told, self.seen = told, 0
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        rows = slice(self.seen, self.seen + len(images))
-        self.seen += len(images)
-        return torch.zeros(len(images), 1), torch.cat([one_hot(value[rows]) for value in self.told.values()], 1)
-
-    def facts_of(self, logits: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.told, logits.split(6, 1), strict=True))
-
-
 def one_hot(value: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(value, 6).float()
 
 
-def scored(judge: Judge, told: dict[str, Tensor], images: Images, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    monkeypatch.setattr(judge, "net", Oracle(told))
-    return judge.score(images.images, images.labels)
+def read(judge: Judge, told: dict[str, Tensor], images: Images, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What comes out where the judge reads the facts and the class as they are told, whatever the image."""
+    monkeypatch.setattr(judge.net, "facts", dict.fromkeys(told, 6))
+    return judge.reading(torch.cat([one_hot(value) for value in told.values()], 1), images.labels)
 
 
 def test_agreement_and_class_accuracy_count_what_they_say(
     judge: Judge, reference: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = {"class": reference.labels, **reference.facts}
-    scores = scored(judge, truth, reference, monkeypatch)
-    assert {name: value for name, value in scores.items() if name != "fd"} == {
+    assert read(judge, truth, reference, monkeypatch) == {
         "class_accuracy": 1,
         "agreement": 1,
         **{f"agreement_{kind}": 1 for kind in shapes.KINDS},
@@ -132,7 +165,7 @@ def test_agreement_and_class_accuracy_count_what_they_say(
     wrong["right.shape"] = torch.where(torch.arange(600) < 150, (truth["right.shape"] + 1) % 4, truth["right.shape"])
     wrong["left.hue"] = torch.where(torch.arange(600) % 2 == 0, (truth["left.hue"] + 1) % 6, truth["left.hue"])
     wrong["class"] = torch.where(torch.arange(600) < 60, (truth["class"] + 1) % 6, truth["class"])
-    scores = scored(judge, wrong, reference, monkeypatch)
+    scores = read(judge, wrong, reference, monkeypatch)
     assert scores["agreement_shape"] == pytest.approx(0.75) and scores["agreement_hue"] == pytest.approx(0.5)
     assert scores["agreement_orientation"] == 1 and scores["class_accuracy"] == pytest.approx(0.9)
     assert scores["agreement"] == pytest.approx(0.375)  # 450 of 600 in shape, half of those in hue

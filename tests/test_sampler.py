@@ -34,14 +34,14 @@ def noise_and_data(k: int) -> tuple[list[Tensor], list[Tensor]]:
 PATHS = [
     ("pixel_only", {"streams": 1}),
     ("cascaded", {"streams": 2}),
-    ("cascaded", {"streams": 3, "shift_latent": 0.6}),
+    ("cascaded", {"streams": 3, "latent_max": 1.0}),
     ("shifted", {"streams": 2, "alpha": 9}),
     ("shifted", {"streams": 3, "alpha": 1 / 4}),
     ("offset", {"streams": 2, "offset": 0.3}),
 ]
 
 
-@pytest.mark.parametrize("solver", ["heun", "euler"])
+@pytest.mark.parametrize("solver", ["heun_per_stream", "euler"])
 @pytest.mark.parametrize(("name", "parameters"), PATHS, ids=str)
 def test_it_arrives_at_the_data_and_leaves_the_noise_as_given(name: str, parameters: dict, solver: str) -> None:
     schedule = schedules.create(name, **parameters)
@@ -85,8 +85,11 @@ def test_halving_the_steps_divides_the_error_by_the_order_of_the_solver(solver: 
 def test_along_the_cascaded_path_only_the_stream_that_moves_is_asked_for() -> None:
     noise, x0 = noise_and_data(3)
     velocity = Towards(x0)
-    sample(velocity, noise, schedules.create("cascaded", streams=3).path(12), "heun")
+    sample(velocity, noise, schedules.create("cascaded", streams=3).path(12), "heun_per_stream")
     assert velocity.asked == [[1]] * 7 + [[2]] * 7 + [[0]] * 7  # 4 steps each: 2·4 - 1 passes
+    velocity.asked.clear()
+    sample(velocity, noise, schedules.create("cascaded", streams=3).path(12), "heun")
+    assert velocity.asked == [[1]] * 8 + [[2]] * 8 + [[0]] * 7
 
 
 def test_along_the_offset_path_a_stream_is_asked_for_once_it_starts() -> None:
@@ -102,8 +105,11 @@ def test_a_stream_that_arrives_before_the_others_is_left_out_of_the_second_pass(
     noise, x0 = noise_and_data(2)
     velocity = Towards(x0)
     path = torch.tensor([[0, 0], [0.4, 1], [0.8, 1], [1, 1]], dtype=torch.float64)
-    sample(velocity, noise, path)
+    sample(velocity, noise, path, "heun_per_stream")
     assert velocity.asked == [[0, 1], [0], [0], [0], [0]]
+    velocity.asked.clear()
+    sample(velocity, noise, path, "heun")
+    assert velocity.asked == [[0, 1], [0, 1], [0], [0], [0]]
 
 
 def test_streams_that_stand_still_stay_noise() -> None:
@@ -118,9 +124,10 @@ def test_streams_that_stand_still_stay_noise() -> None:
         ("pixel_only", 1, "heun", 50, 99),
         ("pixel_only", 1, "heun", 1, 1),
         ("pixel_only", 1, "euler", 50, 50),
-        ("cascaded", 2, "heun", 50, 98),  # two arrivals, two Euler steps
+        ("cascaded", 2, "heun", 50, 99),
+        ("cascaded", 2, "heun_per_stream", 50, 98),  # two arrivals, two Euler steps
         ("cascaded", 2, "euler", 50, 50),
-        ("cascaded", 3, "heun", 30, 57),
+        ("cascaded", 3, "heun_per_stream", 30, 57),
         ("shifted", 2, "heun", 50, 99),
     ],
 )
@@ -134,5 +141,24 @@ def test_number_of_network_passes(name: str, streams: int, solver: str, steps: i
 def test_a_stream_that_stops_short_of_clean_keeps_its_heun_steps() -> None:
     noise, x0 = noise_and_data(2)
     velocity = Towards(x0)
-    sample(velocity, noise, schedules.create("cascaded", latent_max=0.9).path(10))
+    sample(velocity, noise, schedules.create("cascaded", latent_max=0.9).path(10), "heun_per_stream")
     assert velocity.asked == [[1]] * 10 + [[0]] * 9
+
+
+def test_noise_is_mixed_again_into_a_stream_that_is_done_and_its_time_is_told() -> None:
+    noise, x0 = noise_and_data(2)
+    fresh = [torch.randn_like(e) for e in noise]
+    told: list[tuple[float, ...]] = []
+    seen: list[Tensor] = []
+
+    class Watching(Towards):
+        def __call__(self, z: list[Tensor], t: Sequence[float], moves: Sequence[bool]) -> list[Tensor | None]:
+            told.append(tuple(t))
+            seen.append(z[1])
+            return super().__call__(z, t, moves)
+
+    out = sample(Watching(x0, clip=1e-3), noise, schedules.create("cascaded").path(4), "euler", (0.25, fresh))
+    assert told == [(0, 0), (0, 0.5), (0, 0.75), (0.5, 0.75)]
+    torch.testing.assert_close(seen[2], 0.75 * x0[1] + 0.25 * fresh[1])
+    assert seen[3].equal(seen[2])
+    torch.testing.assert_close(out[0], x0[0])  # what arrives last is left alone

@@ -14,8 +14,9 @@ from toy import LATENT, refusal, training
 
 from lf import sample
 from lf.config import Runtime, Sampling, Training, overrides, parse
-from lf.denoiser import Denoiser
-from lf.evaluate import denoiser
+from lf.denoiser import LatentForcing
+from lf.errors import UserError
+from lf.evaluate import network_of
 from lf.runs import training_run
 from lf.train import train
 
@@ -29,17 +30,18 @@ PROCESS = """
 import json, sys
 from safetensors.torch import save_file
 from lf.config import Sampling, parse
-from lf.evaluate import denoiser
+from lf.errors import UserError
+from lf.evaluate import network_of
 from lf.runs import find_training
 from lf.config import Runtime
 run, runtime, cases, first, last, out = json.loads(sys.argv[1])
-training = find_training(run, Runtime(**runtime))
-training.runtime.apply()
+trained = find_training(run, Runtime(**runtime))
+trained.training.runtime.apply()
 indices, found = range(first, last), {}
 for name, values in cases.items():
     config = parse(Sampling, values)
-    model = denoiser(training, config.weights)
-    found[f"{name}.images"], found[f"{name}.labels"] = model.images(indices, config, training.runtime)
+    model = network_of(trained, config.weights)
+    found[f"{name}.images"], found[f"{name}.labels"] = model.images(indices, config, batch=64)
     found |= {f"{name}.noise{i}": e for i, e in enumerate(model.noise(indices, config.seed))}
 save_file(found, out)
 """
@@ -58,8 +60,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 
 @pytest.fixture(scope="module")
-def model(trained: Training) -> Denoiser:
-    return denoiser(trained, "ema")
+def model(trained: Training) -> LatentForcing:
+    return network_of(training_run(trained), "ema")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +78,8 @@ def halves(trained: Training, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def draw(model: Denoiser, config: Sampling, batch: int, indices: range = range(64)) -> tuple[Tensor, Tensor]:
-    return model.images(indices, config, Runtime(batch=batch))
+def draw(model: LatentForcing, config: Sampling, batch: int, indices: range = range(64)) -> tuple[Tensor, Tensor]:
+    return model.images(indices, config, batch=batch)
 
 
 def apart(a: Tensor, b: Tensor) -> int:
@@ -88,7 +90,7 @@ def apart(a: Tensor, b: Tensor) -> int:
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_image_is_the_same_in_any_batch_and_any_process(
-    case: str, model: Denoiser, halves: dict[str, Tensor]
+    case: str, model: LatentForcing, halves: dict[str, Tensor]
 ) -> None:
     config = sampling(*CASES[case])
     images, labels = draw(model, config, batch=64)
@@ -106,12 +108,12 @@ def test_an_image_is_the_same_in_any_batch_and_any_process(
         assert single.equal(whole)
 
 
-def test_guidance_and_path_change_the_images(model: Denoiser) -> None:
+def test_guidance_and_path_change_the_images(model: LatentForcing) -> None:
     images = [draw(model, sampling(*words), batch=64)[0] for words in CASES.values()]
     assert all(apart(images[0], other) > 1 for other in images[1:]) and apart(images[1], images[2]) > 1
 
 
-def test_another_seed_is_another_set_of_images(model: Denoiser) -> None:
+def test_another_seed_is_another_set_of_images(model: LatentForcing) -> None:
     first, again, other = (draw(model, sampling(f"seed={seed}"), batch=64)[0] for seed in (0, 0, 1))
     assert apart(first, again) == 0 and apart(first, other) > 1
     noise = [model.noise(range(300), seed) for seed in (0, 1)]
@@ -119,20 +121,20 @@ def test_another_seed_is_another_set_of_images(model: Denoiser) -> None:
     assert len(seen) == 600, "two images of any index and seed share their noise"
 
 
-def test_a_stream_has_its_noise_whatever_comes_after_it(model: Denoiser, trained: Training) -> None:
-    alone = Denoiser(trained.model_copy(update={"latents": ()}), model.classes)
+def test_a_stream_has_its_noise_whatever_comes_after_it(model: LatentForcing, trained: Training) -> None:
+    alone = LatentForcing(trained.model_copy(update={"latents": ()}), model.classes)
     assert alone.noise(range(8), 3)[0].equal(model.noise(range(8), 3)[0])
 
 
 @pytest.mark.parametrize("n", [10, 64, 1000])
-def test_labels_are_balanced(model: Denoiser, n: int) -> None:
+def test_labels_are_balanced(model: LatentForcing, n: int) -> None:
     counts = model.labels(range(n)).bincount(minlength=model.classes)
     assert counts.sum() == n and counts.max() - counts.min() <= 1
 
 
 def test_raw_weights_and_averaged_weights_draw_other_images(trained: Training) -> None:
     config = sampling()
-    assert apart(*(draw(denoiser(trained, kind), config, batch=64)[0] for kind in ("raw", "ema"))) > 0
+    assert apart(*(draw(network_of(training_run(trained), kind), config, batch=64)[0] for kind in ("raw", "ema"))) > 0
 
 
 def words_of(trained: Training, out: Path) -> list[str]:
@@ -165,6 +167,8 @@ def test_the_door_draws_a_grid_and_writes_over_nothing(
         ("solver=hoin", "solver"),
         ("stps=4", "steps"),
         ("weights=best", "weights"),
+        ("weights=ema7", "allowed: ema, raw"),
+        ("shift.pixel=2", "pixels"),
     ],
 )
 def test_the_door_refuses_what_it_cannot_do(
@@ -187,3 +191,41 @@ def test_the_door_refuses_an_unreadable_checkpoint(
     file.write_bytes(b"garbage")
     assert str(file) in refusal(sample.main, words, capsys)
     assert file.read_bytes() == b"garbage" and not (tmp_path / "grid.png").exists()
+
+
+def test_a_label_that_is_asked_for_is_the_label_that_is_drawn(model: LatentForcing) -> None:
+    balanced, labels = draw(model, sampling(), batch=64)
+    ones = torch.ones(64, dtype=torch.long)
+    images, asked = model.images(range(64), sampling(), labels=ones)
+    assert asked.equal(ones)
+    same = labels == 1
+    assert (
+        0 < same.sum() < 64 and apart(images[same], balanced[same]) <= 1 and apart(images[~same], balanced[~same]) > 1
+    )
+
+
+def test_a_shift_moves_a_streams_times_alone(trained: Training) -> None:
+    plain, shifted = (
+        sampling("path=cascaded", *words).path_for(trained) for words in ([], ["shift.pixels_latent=0.5"])
+    )
+    torch.testing.assert_close(shifted[:, 1], 0.5 * plain[:, 1] / (1 - 0.5 * plain[:, 1]))
+    assert shifted[:, 0].equal(plain[:, 0])
+
+
+def test_noise_in_finished_latents_changes_the_images(model: LatentForcing) -> None:
+    plain, noisy = (draw(model, sampling("path=cascaded", f"latent_noise={s}"), batch=64)[0] for s in (0, 0.25))
+    assert apart(plain, noisy) > 1
+
+
+def test_saved_and_loaded_it_draws_the_same_images(trained: Training, model: LatentForcing, tmp_path: Path) -> None:
+    from lf import LatentForcing as Exported
+
+    model.save_pretrained(tmp_path / "saved")
+    again = Exported.from_pretrained(tmp_path / "saved")
+    run = Exported.from_pretrained(training_run(trained).folder)
+    images = draw(model, sampling(), batch=64)[0]
+    assert draw(again, sampling(), batch=64)[0].equal(images) and draw(run, sampling(), batch=64)[0].equal(images)
+    assert again.config.model_dump(exclude={"runtime"}) == trained.model_dump(exclude={"runtime"})
+    for wrong in (tmp_path, tmp_path / "nowhere" / "at" / "all"):
+        with pytest.raises(UserError, match=str(wrong)):
+            Exported.from_pretrained(wrong)

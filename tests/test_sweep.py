@@ -208,7 +208,7 @@ def test_rows_of_two_protocols_or_budgets_share_no_table(
     same = results.load(NAME, runs=None)
     assert list(same.fd) == list(results.load(NAME, store).fd)
     assert len(results.samples(NAME, same, runs=None)) == CELLS
-    for kind, key, value in (("protocol", "n", 50_000), ("protocol", "judge_digest", "0"), ("budget", "lr", 1.0)):
+    for kind, key, value in (("protocol", "n", 50_000), ("protocol", "judging", {}), ("budget", "lr", 1.0)):
         changed = exported[5] | {kind: json.dumps(json.loads(exported[5][kind]) | {key: value}, sort_keys=True)}
         lines = [json.dumps(row) for row in [*exported[:5], changed, *exported[6:]]]
         file.write_text("\n".join(lines) + "\n")

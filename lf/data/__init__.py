@@ -1,25 +1,27 @@
-"""Images by name, held in memory as uint8.
+"""Images by name.
 
-``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder a class); ``shards:PATTERN``
-(WebDataset tar files such as ``shards:/data/train-{000..127}.tar``, members ``KEY.jpg`` or ``.png`` and ``KEY.cls``).
+``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder a class); ``shards:FOLDER``
+or ``shards:PATTERN`` (WebDataset tar files such as ``shards:/data/train-{000..127}.tar``; see `lf.data.shards`).
 
-Each set has three disjoint splits: ``train``; ``test``, which no network sees (the floor of every score is test
-against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``).
+`load` gives one of three splits, in memory: ``train``; ``test``, which no network sees (the floor of every score is
+test against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``).
+Shards are trained on as a whole: their ``test`` split is empty. `open` gives what is trained on, which for shards
+stays on disk.
 """
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
+from lf.data.picture import CROP, Unreadable, decode
+from lf.data.shards import Shards, contents, open_shards
+from lf.data.tars import sha256
 from lf.errors import UserError, nearest
 from lf.files import made_once
 
@@ -32,7 +34,7 @@ def digest(name: str, resolution: int) -> str:
     """Identity of a data set: equal digest, equal images. Of files it hashes names and contents.
 
     Raises:
-        UserError: unknown data set or missing path.
+        UserError: unknown data set, missing path, or shards prepared at another resolution.
     """
     kind, _, place = name.partition(":")
     if kind == "shapes" and not place:
@@ -40,9 +42,9 @@ def digest(name: str, resolution: int) -> str:
     elif kind == "digits" and not place:
         what = "scikit-learn digits 1"
     elif kind == "folder" and place:
-        what = repr([(str(file.relative_to(place)), _content(file)) for file, _ in _files(place)])
+        what = f"{CROP} {[(str(file.relative_to(place)), sha256(file)) for file, _ in folder_files(place)]}"
     elif kind == "shards" and place:
-        what = repr([_content(file) for file in _shard_files(place)])
+        what = f"{CROP} {contents(place, resolution)}"
     elif not name:
         raise UserError("data: this preset asks for your images; give data=shards:PATTERN or data=folder:PATH")
     else:
@@ -50,26 +52,42 @@ def digest(name: str, resolution: int) -> str:
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
+def open(name: str, resolution: int, cache: Path) -> Dataset:
+    """What is trained on: shards on disk, or the train split in memory. Arguments as of `load`."""
+    kind, _, place = name.partition(":")
+    if kind == "shards":
+        return open_shards(place, resolution, digest(name, resolution), cache)
+    return load(name, resolution, "train", cache)
+
+
 def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
-    """The images of one split; rendered or decoded once, then kept under ``cache``.
+    """The images of one split, in memory; rendered or decoded once, then kept under ``cache``.
 
     Args:
         name: see the module's docstring.
-        resolution: height and width in pixels; other images are resized on the short side and centre-cropped.
+        resolution: height and width in pixels; other images are cut to it (`lf.data.picture.crop`).
         split: see the module's docstring.
         cache: folder for what was made.
+
+    Raises:
+        UserError: as `digest`, or an image cannot be read.
     """
     identity = digest(name, resolution)
-    if name == "shapes":
-        tensors = made_once(cache / f"shapes-{split}-{identity}.safetensors", lambda: _shapes(resolution, split))
-        return Images(name, identity, tensors.pop("images"), tensors.pop("labels"), shapes.CLASSES, tensors)
     kind, _, place = name.partition(":")
-    make: Callable[[str, int], dict[str, torch.Tensor]] = {"digits": _digits, "folder": _folder, "shards": _shards}[
-        kind
-    ]
-    tensors = made_once(cache / f"{kind}-{identity}.safetensors", lambda: make(place, resolution))
-    chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
-    classes = _classes(place) if kind == "folder" else tuple(map(str, range(int(tensors["labels"].max()) + 1)))
+    file = cache / f"{f'shapes-{split}' if kind == 'shapes' else kind}-{identity}.safetensors"
+    if kind == "shapes":
+        tensors = made_once(file, lambda: _shapes(resolution, split))
+        return Images(name, identity, tensors.pop("images"), tensors.pop("labels"), shapes.CLASSES, tensors)
+    if kind == "shards":
+        shards = open_shards(place, resolution, identity, cache)
+        classes = shards.classes
+        tensors = made_once(file, lambda: _shards(shards))
+        chosen = torch.full((len(shards),), split != "test")
+    else:
+        make: dict[str, Callable[[str, int], dict[str, torch.Tensor]]] = {"digits": _digits, "folder": _folder}
+        tensors = made_once(file, lambda: make[kind](place, resolution))
+        classes = folder_classes(place) if kind == "folder" else tuple("0123456789")
+        chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
     return Images(name, identity, tensors["images"][chosen], tensors["labels"][chosen], classes)
 
 
@@ -89,81 +107,38 @@ def _digits(_: str, resolution: int) -> dict[str, torch.Tensor]:
 
 
 def _folder(place: str, resolution: int) -> dict[str, torch.Tensor]:
-    files = _files(place)
-    images = [_decode(file.read_bytes(), resolution, str(file)) for file, _ in files]
+    files = folder_files(place)
+    images = []
+    for file, _ in files:
+        try:
+            images.append(decode(file.read_bytes(), resolution))
+        except Unreadable as fault:
+            raise UserError(f"data=folder:{place}: cannot read the image {file}: {fault}") from None
     return {"images": torch.stack(images), "labels": torch.tensor([label for _, label in files])}
 
 
-def _shards(place: str, resolution: int) -> dict[str, torch.Tensor]:
-    images, labels = [], []
-    for member in _members(place):
-        kind = next((k for k in ("jpg", "jpeg", "png") if k in member), None)
-        if kind is None or not member.get("cls", b"").strip().isdigit():
-            raise UserError(f"data=shards:{place}: {member['__key__']}: needs a .jpg or .png and a .cls with a number")
-        images.append(_decode(member[kind], resolution, member["__key__"]))
-        labels.append(int(member["cls"]))
-    if not images:
-        raise UserError(f"data=shards:{place}: no images in these shards")
-    return {"images": torch.stack(images), "labels": torch.tensor(labels)}
+def _shards(shards: Shards) -> dict[str, torch.Tensor]:
+    read = shards.read(range(len(shards)))
+    if read.damaged:
+        raise UserError(f"data={shards.name}: {len(read.damaged)} images cannot be read, such as {read.damaged[0]}")
+    return {"images": read.images, "labels": read.labels}
 
 
-def _members(place: str) -> Iterator[dict[str, Any]]:
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
-    for file in _shard_files(place):
-        with file.open("rb") as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}]))
-
-
-def _decode(content: bytes, resolution: int, where: str) -> torch.Tensor:
-    """Image file → ``(3, resolution, resolution)`` uint8, the short side resized and the centre cropped."""
-    from PIL import Image, UnidentifiedImageError
-    from torchvision.transforms.v2.functional import center_crop, resize
-
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            pixels = center_crop(resize(opened.convert("RGB"), [resolution]), [resolution])
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"data: cannot read the image {where}: {error}") from None
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-
-
-def _content(file: Path) -> str:
-    return _hash(file, file.stat().st_size, file.stat().st_mtime_ns)
-
-
-@cache
-def _hash(file: Path, size: int, mtime: int) -> str:
-    """SHA-256 of a file, read once a process as long as size and time stay."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _shard_files(pattern: str) -> list[Path]:
-    """The tar files that a pattern with braces stands for."""
-    import braceexpand
-
-    files = [Path(url) for url in braceexpand.braceexpand(pattern)]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"data=shards:{pattern}: no such file: {file}")
-    return files
-
-
-def _classes(place: str) -> tuple[str, ...]:
+def folder_classes(place: str) -> tuple[str, ...]:
+    """Names of the sub-folders. Raises `UserError` if there is no such folder."""
     folder = Path(place)
     if not folder.is_dir():
         raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images a class")
     return tuple(sorted(child.name for child in folder.iterdir() if child.is_dir()))
 
 
-def _files(place: str) -> list[tuple[Path, int]]:
-    """Every image file of a folder with its class."""
+def folder_files(place: str) -> list[tuple[Path, int]]:
+    """Every image file of a folder with its class. Raises `UserError` if there is none."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     found = [
         (file, label)
-        for label, name in enumerate(_classes(place))
+        for label, name in enumerate(folder_classes(place))
         for file in sorted((Path(place) / name).rglob("*"))
         if file.suffix.lower() in IMG_EXTENSIONS
     ]
@@ -172,4 +147,4 @@ def _files(place: str) -> list[tuple[Path, int]]:
     return found
 
 
-__all__ = ["Batch", "Dataset", "Images", "digest", "load", "to_float", "to_uint8"]
+__all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "open", "to_float", "to_uint8"]

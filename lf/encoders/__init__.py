@@ -3,6 +3,7 @@
 from typing import Any
 
 from lf.encoders.base import Encode, Encoder
+from lf.errors import UserError
 from lf.plugins import create as _create
 from lf.plugins import found
 
@@ -10,7 +11,14 @@ GROUP = "lf.encoders"
 
 
 def create(name: str, **parameters: Any) -> Encoder:
-    """The encoder ``name``. Raises `UserError` on an unknown name, key or value."""
+    """The encoder ``name``; ``timm:NAME`` is short for ``timm`` with ``model=NAME``.
+
+    Raises:
+        UserError: unknown name, key or value; two models.
+    """
+    name, colon, model = str(name).partition(":")
+    if colon and parameters.setdefault("model", model) != model:
+        raise UserError(f"{name}.model={parameters['model']}: '{name}:{model}' names another model")
     return _create(GROUP, name, **parameters)
 
 

@@ -1,11 +1,10 @@
 """What an encoder is: a frozen map from images to a latent stream, aligned with the pixel patches."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
-from torch import Tensor
+from torch import nn
 
 from lf.data.base import Dataset
 from lf.plugins import Plugin
@@ -13,8 +12,8 @@ from lf.plugins import Plugin
 LATENT_STD = 0.485
 """Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF)."""
 
-Encode = Callable[[Tensor], Tensor]
-"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``."""
+Encode = nn.Module
+"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``; frozen, moved by ``.to(device)``."""
 
 
 class Encoder(Plugin):

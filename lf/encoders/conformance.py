@@ -71,5 +71,10 @@ class EncoderConformance:
         alone = torch.cat([encode(image[None]) for image in self.images()])
         torch.testing.assert_close(encode(self.images()), alone, rtol=1e-4, atol=1e-5)
 
+    def test_it_is_frozen_and_moves_as_a_whole(self, cache: Path) -> None:
+        encode = self.encoder.load(self.data, self.patch, cache)
+        assert not encode.training and not self.encoder.load(self.data, self.patch, cache)(self.images()).requires_grad
+        assert encode.to("meta")(self.images().to("meta")).is_meta  # what is left behind would be refused
+
     def images(self) -> Tensor:
         return to_float(self.data.images[:8])

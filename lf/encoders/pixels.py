@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional as F
+from torch import nn
 
 from lf.data.base import Dataset
 from lf.encoders.base import Encode, Encoder
@@ -27,7 +26,4 @@ class Pixels(Encoder):
         return 3 * self.cells**2
 
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
-        def encode(x: Tensor) -> Tensor:
-            return F.pixel_unshuffle(F.avg_pool2d(x, patch // self.cells), self.cells)
-
-        return encode
+        return nn.Sequential(nn.AvgPool2d(patch // self.cells), nn.PixelUnshuffle(self.cells)).eval()

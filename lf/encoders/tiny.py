@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lf.data.base import Images, to_float
+from lf.data.base import Dataset, to_float
 from lf.encoders.base import LATENT_STD, Encode, Encoder
 from lf.errors import UserError
 from lf.files import made_once
@@ -61,7 +61,7 @@ class Tiny(Encoder):
             raise UserError(f"tiny: needs an even patch size and it is {patch}")
         return self.dim
 
-    def load(self, data: Images, patch: int, cache: Path) -> Encode:
+    def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         identity = f"{VERSION} {self.model_dump_json(exclude={'loss_weight'})} {patch} {data.digest}"
         file = cache / f"tiny-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
         net = _Net(self, patch)
@@ -107,20 +107,22 @@ class _Net(nn.Module):
         return F.mse_loss(described, target), contrast
 
 
-def _fitted(config: Tiny, patch: int, data: Images) -> dict[str, Tensor]:
+def _fitted(config: Tiny, patch: int, data: Dataset) -> dict[str, Tensor]:
     """Trained weights. Reproducible: every draw is from the recipe's own seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = _Net(config, patch)
     generator = torch.Generator().manual_seed(config.seed)
-    target = torch.cat([descriptor(to_float(some), net.patch) for some in data.images.split(1024)])
+    read = data.read(range(len(data)))  # all of it: this encoder is for data that fit into memory
+    images = read.images[read.valid]
+    target = torch.cat([descriptor(to_float(some), net.patch) for some in images.split(1024)])
     target = (target - target.mean((0, 2, 3), keepdim=True)) / (target.std((0, 2, 3), keepdim=True) + 1e-3)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps)
     net.train()
     for _ in range(config.steps):
-        some = torch.randint(len(data), (config.batch,), generator=generator)
-        describing, contrast = net.losses(to_float(data.images[some]), target[some], generator)
+        some = torch.randint(len(images), (config.batch,), generator=generator)
+        describing, contrast = net.losses(to_float(images[some]), target[some], generator)
         loss = describing + config.contrast * contrast
         optimizer.zero_grad()
         loss.backward()

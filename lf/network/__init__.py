@@ -1,19 +1,33 @@
 """JiT over a list of streams. JiT, JiT+REPA and Latent Forcing are three configurations of one class."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from lf.errors import nearest
 from lf.network.blocks import Block, Branch, Head, rope_table
 from lf.network.embed import PatchEmbed, TimeEmbed, sincos_positions, unpatchify
 from lf.streams import Stream
 
 
+# JiT's sizes (arXiv 2511.13720); LM is LF's, whose experts bring it to the parameters of L.
+SIZES: dict[str, dict[str, int]] = {
+    "S":  {"depth": 12, "width":  384, "heads":  6, "bottleneck": 128, "class_token_block":  4},
+    "B":  {"depth": 12, "width":  768, "heads": 12, "bottleneck": 128, "class_token_block":  4},
+    "LM": {"depth": 20, "width": 1024, "heads": 16, "bottleneck": 128, "class_token_block":  8},
+    "L":  {"depth": 24, "width": 1024, "heads": 16, "bottleneck": 128, "class_token_block":  8},
+    "H":  {"depth": 32, "width": 1280, "heads": 16, "bottleneck": 256, "class_token_block": 10},
+}  # fmt: skip
+
+
 class NetworkConfig(BaseModel):
-    """Size and parts of the network (JiT, arXiv 2511.13720; LF, arXiv 2602.11401)."""
+    """Size and parts of the network (JiT, arXiv 2511.13720; LF, arXiv 2602.11401).
+
+    ``size=B`` stands for the fields of `SIZES`; each may still be given beside it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +42,15 @@ class NetworkConfig(BaseModel):
     expert_depth: int = Field(2, ge=1)
     repa_block: int | None = Field(None, ge=0, description="block whose input patch tokens are aligned")
     repa_width: int = Field(768, ge=1, description="channels of the encoder aligned to")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "size" not in values:
+            return values
+        if values["size"] not in SIZES:
+            raise ValueError(f"size={values['size']}: unknown; {nearest(str(values['size']), SIZES)}")
+        return {**SIZES[values["size"]], **{key: value for key, value in values.items() if key != "size"}}
 
     @model_validator(mode="after")
     def _fits(self) -> "NetworkConfig":
@@ -68,7 +91,7 @@ class Network(nn.Module):
         self.embed = nn.ModuleList(PatchEmbed(s, config.bottleneck, width) for s in streams)
         self.time = nn.ModuleList(TimeEmbed(width) for _ in streams)
         self.label = nn.Embedding(classes + 1, width)
-        self.class_position = nn.Parameter(torch.empty(config.class_tokens, width))
+        self.class_position = nn.Parameter(torch.empty(config.class_tokens, width)) if config.class_tokens else None
         self.register_buffer("position", sincos_positions(grid, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, width) for _ in range(config.depth))
         values = [s.patch**2 * s.channels for s in streams]
@@ -96,7 +119,8 @@ class Network(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for weight in (self.label.weight, self.class_position, *(p for p in self.time.parameters() if p.dim() > 1)):
-            nn.init.normal_(weight, std=0.02)
+            if weight is not None:
+                nn.init.normal_(weight, std=0.02)
         zero: list[nn.Parameter] = []
         for module in self.modules():
             if isinstance(module, Block | Head):
@@ -123,7 +147,7 @@ class Network(nn.Module):
         for i, block in enumerate(self.blocks):
             if i == self.config.repa_block:
                 repa = self.repa(x[:, prefix:])
-            if i == self.config.class_token_block and self.config.class_tokens:
+            if i == self.config.class_token_block and self.class_position is not None:
                 prefix = self.config.class_tokens
                 x = torch.cat([(label[:, None] + self.class_position).to(x.dtype), x], 1)
                 cos, sin = self.cos_full, self.sin_full

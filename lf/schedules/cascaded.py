@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor
 
 from lf.errors import UserError
-from lf.flow import shift, shift_derivative
 from lf.schedules.base import LogitNormals, Times
 
 
@@ -18,7 +17,6 @@ class Cascaded(LogitNormals):
         beta: noise left on the finished latents in training, ``t_l = 1 - beta U[0,1]`` (LF Tables 6, 7).
         early: share of pixel steps drawn from U[0, 0.5], where the logit-normal has no mass (LF Table 5).
         latent_max: where the latents' path ends.
-        shift_latent, shift_pixel: ``f_shift`` of each stream's times on the path (``gen_shift`` in LF's code).
     """
 
     name: Literal["cascaded"] = "cascaded"
@@ -26,8 +24,6 @@ class Cascaded(LogitNormals):
     beta: float = Field(0.25, ge=0, le=1)
     early: float = Field(0.1, ge=0, le=1)
     latent_max: float = Field(1.0, gt=0, le=1)
-    shift_latent: float = Field(1.0, gt=0)
-    shift_pixel: float = Field(1.0, gt=0)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
         stream, own = self.draw(n, generator)
@@ -40,14 +36,13 @@ class Cascaded(LogitNormals):
         return Times(t.scatter(-1, stream[:, None], own[:, None]), self.one_hot(stream))
 
     def curve(self, u: Tensor) -> Tensor:
-        """``t_i = end_i f_shift(clamp(k u - rank_i, 0, 1))`` for k streams."""
+        """``t_i = end_i clamp(k u - rank_i, 0, 1)`` for k streams."""
         return self._times(self.streams * u)
 
     def derivative(self, u: Tensor) -> Tensor:
-        """``t_i' = k end_i f_shift'(k u - rank_i)`` while stream i moves, else 0."""
+        """``t_i' = k end_i`` while stream i moves, else 0."""
         own = self.streams * u[..., None] - u.new_tensor(self.ranks)
-        slope = [e * shift_derivative(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())]
-        return torch.where((own >= 0) & (own < 1), self.streams * torch.stack(slope, -1), 0.0)
+        return torch.where((own >= 0) & (own < 1), self.streams * own.new_tensor(self._ends()), 0.0)
 
     def path(self, steps: int) -> Tensor:
         """The same share of equal steps for every stream."""
@@ -63,7 +58,7 @@ class Cascaded(LogitNormals):
     def _times(self, phase: Tensor) -> Tensor:
         """Times at ``phase`` in [0, k]: its whole part is the number of streams that are done."""
         own = (phase[..., None] - phase.new_tensor(self.ranks)).clamp(0, 1)
-        return torch.stack([e * shift(own[..., i], a) for i, (e, a) in enumerate(self._ends_shifts())], -1)
+        return own * own.new_tensor(self._ends())
 
-    def _ends_shifts(self) -> list[tuple[float, float]]:
-        return [(1.0, self.shift_pixel)] + [(self.latent_max, self.shift_latent)] * (self.streams - 1)
+    def _ends(self) -> list[float]:
+        return [1.0] + [self.latent_max] * (self.streams - 1)

@@ -1,25 +1,22 @@
-"""Scores of generated images, computed by torch-fidelity from memory.
-
-The small data sets are scored in the features of a judge: a network of its own architecture and seed, trained on the
-data set itself. That Fréchet distance is called ``FD-<data>`` and is never a FID.
-"""
+"""The judge: a network of its own architecture and seed, trained on a small data set to score images of it."""
 
 import hashlib
-import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch_fidelity
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_fidelity import FeatureExtractorBase
 
 from lf.data.base import Images, to_float
 from lf.files import made_once
+from lf.metrics.measures import scores
+from lf.metrics.reference import Reference
+from lf.metrics.space import Space
 
-JUDGE = "lf-judge"  # its name in torch-fidelity's registry
+JUDGE = "judge"
 RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
 
 
@@ -57,41 +54,21 @@ class JudgeNet(nn.Module):
         return dict(zip(self.facts, logits.split(list(self.facts.values()), 1), strict=True))
 
 
-class _Extractor(FeatureExtractorBase):
-    """The judge as torch-fidelity sees it; its weights lie in ``feature_extractor_weights_path``."""
-
-    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: Any):
-        super().__init__(name, features_list)
-        self.net = judge_from(Path(feature_extractor_weights_path))
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return ("features", "logits")
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        return "features"
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return False
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.get_provided_features_list(), self.net(images), strict=True))
-        return tuple(given[name] for name in self.features_list)
-
-
-torch_fidelity.register_feature_extractor(JUDGE, _Extractor)
-
-
-class Judge:
-    """Scores images of one data set.
+class Judge(Space):
+    """The feature space of one data set; only the Fréchet distance is measured in it.
 
     Args:
         reference: the training images: what the Fréchet distance is measured against.
         lessons: the images that the judge is trained on, with all facts that it may learn.
         cache: folder for its weights and the reference's statistics.
+
+    Attributes:
+        digest: identity of its recipe and data. Two machines may round differently as they train it: ``weights`` is
+            what one of them got.
     """
+
+    name = JUDGE
+    measures = ("fd",)
 
     def __init__(self, reference: Images, lessons: Images, cache: Path):
         self.reference, self.cache = reference, cache
@@ -99,54 +76,48 @@ class Judge:
         self.file = cache / f"judge-{self.digest}.safetensors"
         made_once(self.file, lambda: _fitted(lessons))
         self.net = judge_from(self.file)
+        self.weights = hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+
+    @cached_property
+    def statistics(self) -> Reference:
+        """The reference in the judge's features."""
+        return Reference.of(self.reference, self, self.cache, keep=0)
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            parts = [self.net(part.cpu()) for part in images.split(500)]
+        return {"features": torch.cat([f for f, _ in parts]), "logits": torch.cat([logits for _, logits in parts])}
+
+    def column(self, score: str) -> str:
+        return score
 
     def score(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """Scores of uint8 images ``(N, 3, H, W)`` that were asked to show ``labels``.
+        """Scores of uint8 images ``(N, 3, H, W)`` that were asked to show ``labels``: see `scored`."""
+        return self.scored(self.features(images), labels)
+
+    def scored(self, generated: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+        """Scores from the features of all images.
 
         Returns:
-            ``fd``: Fréchet distance to the reference in the judge's features. ``class_accuracy``: share whose class
-            the judge reads as asked. ``agreement`` (two-object data only): share whose left and right object agree in
-            everything, and ``agreement_<kind>`` in one kind.
+            ``fd``: Fréchet distance to the reference in the judge's features; and what `reading` gives.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch-fidelity's own making
-            metrics = torch_fidelity.calculate_metrics(
-                input1=_Dataset(images),
-                input2=_Dataset(self.reference.images),
-                input2_cache_name=self.digest,
-                cache_root=str(self.cache / "torch-fidelity"),
-                feature_extractor=JUDGE,
-                feature_extractor_weights_path=str(self.file),
-                fid=True,
-                cuda=False,
-                save_cpu_ram=True,
-                batch_size=500,
-                verbose=False,
-            )
-        with torch.no_grad():
-            logits = torch.cat([self.net(part)[1] for part in images.split(500)])
+        return scores(self, generated, self.statistics) | self.reading(generated["logits"], labels)
+
+    def reading(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """What the judge reads in images that were asked to show ``labels`` ``(N,)``.
+
+        Returns:
+            ``class_accuracy``: share whose class the judge reads as asked. ``agreement`` (two-object data only): share
+            whose left and right object agree in everything, and ``agreement_<kind>`` in one kind.
+        """
         seen = {name: value.argmax(1) for name, value in self.net.facts_of(logits).items()}
-        scores = {
-            "fd": float(metrics["frechet_inception_distance"]),
-            "class_accuracy": (seen["class"] == labels).float().mean().item(),
-        }
+        shares = {"class_accuracy": (seen["class"] == labels.cpu()).float().mean().item()}
         kinds = [name.removeprefix("left.") for name in seen if name.startswith("left.")]
         if kinds:
             agree = {kind: seen[f"left.{kind}"] == seen[f"right.{kind}"] for kind in kinds}
-            scores["agreement"] = torch.stack([*agree.values()]).all(0).float().mean().item()
-            scores |= {f"agreement_{kind}": value.float().mean().item() for kind, value in agree.items()}
-        return scores
-
-
-class _Dataset(torch.utils.data.Dataset):
-    def __init__(self, images: Tensor):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
+            shares["agreement"] = torch.stack([*agree.values()]).all(0).float().mean().item()
+            shares |= {f"agreement_{kind}": value.float().mean().item() for kind, value in agree.items()}
+        return shares
 
 
 def judge_from(file: Path) -> JudgeNet:

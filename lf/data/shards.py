@@ -1,0 +1,260 @@
+"""Images in tar shards, read one by one when they are asked for.
+
+``shards:FOLDER`` is what ``python -m lf.data.prepare`` or another WebDataset writer made; ``shards:PATTERN`` names tar
+files, such as ``/data/train-{000..127}.tar``. Members are ``KEY.jpg``, ``.jpeg`` or ``.png``, and ``KEY.cls`` with the
+class's number. A prepared folder is known by its index: nothing is hashed again, and its images have their size
+already. The headers of other tar files are read once and kept; their images are cut to size whenever they are read.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from lf.data import tars
+from lf.data.base import Batch, Dataset
+from lf.data.picture import Unreadable, decode
+from lf.data.tars import Table, Tars
+from lf.errors import UserError
+from lf.files import made_once
+from lf.seeds import generator
+
+WINDOW = 16  # shards that are mixed with each other
+KINDS = ("jpg", "jpeg", "png")
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Latents of the same images in the same order, in tar files of their own.
+
+    Attributes:
+        tars: the files.
+        samples: ``shard``; ``offset`` and ``size`` ``(N, 2)``: as it is, and mirrored.
+        shape: (C, h, w) of a latent.
+    """
+
+    tars: Tars
+    samples: Table
+    shape: tuple[int, ...]
+
+    def read(self, row: int, mirrored: bool) -> Tensor:
+        """``(C, h, w)`` float32. Raises `Unreadable`."""
+        at = {name: column[row] for name, column in self.samples.items()}
+        side = int(mirrored)
+        content = self.tars.read(int(at["shard"]), int(at["offset"][side]), int(at["size"][side]))
+        try:
+            latent = torch.from_numpy(np.load(io.BytesIO(content))).float()
+        except (ValueError, EOFError, OSError) as fault:
+            raise Unreadable(f"its latent: {fault}") from None
+        if latent.shape != self.shape:
+            raise Unreadable(f"its latent is {tuple(latent.shape)} and should be {self.shape}")
+        return latent
+
+
+@dataclass(frozen=True, eq=False)
+class Shards(Dataset):
+    """Images in tar files, in the order of the files and of the members in them.
+
+    Attributes:
+        size: height and width in pixels.
+        tars: the files.
+        samples: ``shard``, ``offset``, ``size``, ``label``: int64 ``(N,)``; ``key``: uint8 ``(N, longest)``.
+        latents: cached latents, one an encoder.
+    """
+
+    name: str
+    digest: str
+    classes: tuple[str, ...]
+    size: int
+    tars: Tars
+    samples: Table = field(repr=False)
+    latents: tuple[Latents, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples["label"])
+
+    @property
+    def resolution(self) -> int:
+        return self.size
+
+    def read(self, rows: Sequence[int] | Tensor, flip: Tensor | None = None) -> Batch:
+        rows = torch.as_tensor(rows)
+        flip = torch.zeros(len(rows), dtype=torch.bool) if flip is None else flip
+        images = torch.zeros(len(rows), 3, self.size, self.size, dtype=torch.uint8)
+        latents = tuple(torch.zeros(len(rows), *store.shape) for store in self.latents)
+        valid = torch.ones(len(rows), dtype=torch.bool)
+        damaged = []
+        for at, (row, mirrored) in enumerate(zip(rows.tolist(), flip.tolist(), strict=True)):
+            try:
+                found = [store.read(row, mirrored) for store in self.latents]
+                images[at] = self._image(row)
+            except Unreadable as fault:
+                valid[at] = False
+                damaged.append(f"{self.where(row)}: {fault}")
+            else:
+                for some, latent in zip(latents, found, strict=True):
+                    some[at] = latent
+        images[flip] = images[flip].flip(-1)
+        return Batch(images, self.samples["label"][rows], latents, valid, tuple(damaged))
+
+    def _image(self, row: int) -> Tensor:
+        shard, offset, size = (int(self.samples[name][row]) for name in ("shard", "offset", "size"))
+        return decode(self.tars.read(shard, offset, size), self.size)
+
+    def order(self, epoch: int, seed: int) -> Tensor:
+        """The rows of an epoch: shards are shuffled, then all images within each `WINDOW` shards on end.
+
+        So any time only few shards are read from, which network file systems and page caches need; the price is
+        that images of one shard come within one window of the epoch. With `WINDOW` shards or fewer it is a full
+        shuffle; and the shards themselves should be mixed, as those of ``lf.data.prepare`` are.
+        """
+        draw = generator("epoch", seed, epoch)
+        windows = torch.empty(len(self.tars.files), dtype=torch.int64)
+        windows[torch.randperm(len(windows), generator=draw)] = torch.arange(len(windows)) // WINDOW
+        rows = torch.randperm(len(self), generator=draw)
+        return rows[windows[self.samples["shard"][rows]].argsort(stable=True)]
+
+    def where(self, row: int) -> str:
+        """The file and the key of an image."""
+        return f"{self.tars.files[int(self.samples['shard'][row])].name}:{key_of(self.samples, row)}"
+
+    def rows(self) -> Iterator[Tensor]:
+        """Rows of each shard."""
+        yield from torch.arange(len(self)).split(
+            self.samples["shard"].bincount(minlength=len(self.tars.files)).tolist()
+        )
+
+    def with_latents(self, folders: Sequence[Path]) -> "Shards":
+        """The same with the cached latents of finished ``folders``, one an encoder."""
+        return replace(self, latents=tuple(map(_latents, folders)))
+
+
+def key_of(samples: Table, row: int) -> str:
+    """The key of an image."""
+    return bytes(samples["key"][row].tolist()).rstrip(b"\0").decode(errors="replace")
+
+
+def _latents(folder: Path) -> Latents:
+    index = tars.index(folder)
+    assert index is not None, folder
+    files = Tars([folder / entry["name"] for entry in index["shards"]])
+    return Latents(files, load_file(folder / tars.SAMPLES), tuple(index["shape"]))
+
+
+def open_shards(place: str, resolution: int, digest: str, cache: Path) -> Shards:
+    """The shards that ``place``, a folder or a pattern, stands for.
+
+    Args:
+        place: see the module's docstring.
+        resolution: height and width in pixels.
+        digest: identity of the data set.
+        cache: where the table of tar files without an index is kept.
+
+    Raises:
+        UserError: as `find` and `contents`.
+    """
+    files, samples, classes = find(place, cache)
+    return Shards(f"shards:{place}", digest, classes, resolution, Tars(files), samples)
+
+
+def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tuple[str, ...]]:
+    """The tar files, where the images in them lie (`Shards.samples`), and the names of the classes.
+
+    Raises:
+        UserError: files missing, changed, not in the format, or without images.
+    """
+    files = files_of(place)
+    index = _index(place, files)
+    if index:
+        whole, counts = load_file(files[0].parent / tars.SAMPLES), [entry["samples"] for entry in index["shards"]]
+        parts = dict(zip((entry["name"] for entry in index["shards"]), tars.split(whole, counts), strict=True))
+        samples = tars.join([parts[file.name] for file in files])
+    elif cache:
+        what = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        name = f"tars-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.safetensors"
+        samples = made_once(cache / name, lambda: table(*files))
+    else:
+        samples = table(*files)
+    if not len(samples["label"]):
+        raise UserError(f"data=shards:{place}: no images in these shards")
+    numbers = range(int(samples["label"].max()) + 1)
+    return files, samples, tuple(index["classes"] if index else map(str, numbers))
+
+
+def contents(place: str, resolution: int) -> list[str]:
+    """SHA-256 of each tar file: read from the index, or computed. Raises `UserError` as `open_shards` does."""
+    files = files_of(place)
+    index = _index(place, files)
+    if index is None:
+        return [tars.sha256(file) for file in files]
+    if index["settings"]["resolution"] != resolution:
+        raise UserError(f"data=shards:{place}: was prepared at resolution={index['settings']['resolution']}")
+    known = {entry["name"]: entry["sha256"] for entry in index["shards"]}
+    return [known[file.name] for file in files]
+
+
+def files_of(place: str) -> list[Path]:
+    """The tar files of a folder, or of a pattern with braces. Raises `UserError` if one is missing."""
+    import braceexpand
+
+    folder = Path(place)
+    if folder.is_dir():
+        index = tars.index(folder)
+        if index is None and (folder / tars.UNFINISHED).exists():
+            raise UserError(f"data=shards:{place}: is not finished; give the command that made it again")
+        names = sorted(f.name for f in folder.glob("*.tar")) if index is None else [e["name"] for e in index["shards"]]
+        files = [folder / name for name in names]
+    else:
+        files = [Path(url) for url in braceexpand.braceexpand(place)]
+    if not files:
+        raise UserError(f"data=shards:{place}: no tar files in this folder")
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"data=shards:{place}: no such file: {file}")
+    return files
+
+
+def _index(place: str, files: Sequence[Path]) -> dict[str, Any] | None:
+    """The index that lists ``files``, if there is one. Raises `UserError` if a file is not as it says."""
+    index = tars.index(files[0].parent)
+    known = {entry["name"]: entry["bytes"] for entry in index["shards"]} if index else {}
+    if any(file.parent != files[0].parent or file.name not in known for file in files):
+        return None
+    for file in files:
+        if file.stat().st_size != known[file.name]:
+            raise UserError(f"data=shards:{place}: {file}: is not the file that its index lists; prepare it again")
+    return index
+
+
+def table(*files: Path) -> Table:
+    """Where the images of tar files lie: the columns of `Shards.samples`.
+
+    Raises:
+        UserError: a file is not in the format.
+    """
+    columns: dict[str, list[Any]] = {"shard": [], "offset": [], "size": [], "label": []}
+    keys: list[bytes] = []
+    bar = tqdm(files, desc="tar headers", unit="file", disable=None if len(files) > 1 else True)
+    for shard, file in enumerate(bar):
+        with file.open("rb") as opened:
+            for member in tars.members(file):
+                image = next((member[kind] for kind in KINDS if kind in member), None)
+                offset, size = member.get("cls", (0, 0))
+                label = os.pread(opened.fileno(), size, offset).strip()
+                if image is None or not label.isdigit():
+                    raise UserError(f"{file}: {member['__key__']}: needs a .jpg or .png and a .cls with a number")
+                for name, value in zip(columns, (shard, *image, int(label)), strict=True):
+                    columns[name].append(value)
+                keys.append(member["__key__"].encode())
+    width = max(map(len, keys), default=1)
+    key = torch.from_numpy(np.array(keys, f"S{width}").view(np.uint8).reshape(len(keys), width))
+    return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()} | {"key": key}

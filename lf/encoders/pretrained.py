@@ -1,0 +1,169 @@
+"""What all pretrained vision transformers share: resize, normalise, tokens → map, whiten, clamp, scale."""
+
+import hashlib
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from filelock import FileLock
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lf.data.base import Dataset
+from lf.encoders.base import LATENT_STD, Encode, Encoder
+from lf.encoders.weights import digest, find
+from lf.encoders.whitening import EPS, Per, load, measure
+from lf.errors import UserError
+from lf.files import replace_tensors
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
+MOST_EXTRA = 16  # class, distillation and register tokens; every known ViT puts them first
+WORKERS = 4  # processes that read shards for the whitening
+VERSION = 1  # of what the cached whitening is measured on
+
+
+class Backbone(NamedTuple):
+    """A pretrained network as it comes.
+
+    Attributes:
+        net: normalised images ``(B, 3, cell·grid, cell·grid)`` → tokens ``(B, extra + grid², C)``, patches last,
+            row by row.
+        cell: side of its own patches in pixels.
+        mean, std: of RGB in [0, 1], that its input is normalised by.
+    """
+
+    net: nn.Module
+    cell: int
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
+
+
+class Latents(nn.Module):
+    """Images in [-1, 1] → latents. Frozen; whitened once `whiten` was called."""
+
+    mean: Tensor
+    std: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, backbone: Backbone, grid: int, clamp: float | None):
+        super().__init__()
+        self.net, self.grid, self.size, self.clamp = backbone.net, grid, backbone.cell * grid, clamp
+        self.register_buffer("pixel_mean", torch.tensor(backbone.mean).view(3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(backbone.std).view(3, 1, 1))
+        self.register_buffer("mean", torch.zeros(1, 1, 1))
+        self.register_buffer("std", torch.ones(1, 1, 1))
+        self.eval().requires_grad_(False)
+
+    def whiten(self, stats: dict[str, Tensor]) -> None:
+        """Sets ``mean`` and ``var``, each ``(C, 1, 1)`` or ``(C, h, w)``."""
+        self.mean, self.std = stats["mean"], (stats["var"] + EPS).sqrt()
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] of any size → all tokens ``(B, extra + grid², C)``."""
+        x = (x + 1) / 2
+        if x.shape[-1] != self.size:  # not antialiased, as in RAE and LF: published statistics are of such inputs
+            x = F.interpolate(x, (self.size, self.size), mode="bicubic", align_corners=False)
+        return self.net((x - self.pixel_mean) / self.pixel_std)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] → ``(B, C, grid, grid)`` float32, not whitened."""
+        return self.tokens(x)[:, -(self.grid**2) :].float().mT.unflatten(-1, (self.grid, self.grid))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] → latents ``(B, C, grid, grid)`` float32, of standard deviation `LATENT_STD`."""
+        z = (self.features(x) - self.mean) / self.std
+        return (z if self.clamp is None else z.clamp(-self.clamp, self.clamp)) * LATENT_STD
+
+
+class Pretrained(Encoder):
+    """Base of the encoders with published weights.
+
+    The grid follows from the data: 256 px with patch 16 and 512 px with patch 32 are both 16 × 16. The image is resized
+    to the encoder's own patches times the grid.
+    """
+
+    weights: str = Field("", description="local file or folder, URL or hub id; the published ones by default")
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$", description="of the weight file, which is then checked")
+    stats: str = Field("", description="of lf.encoders.whiten, or RAE's stat.pt; by default measured on the data")
+    per: Per = Field("channel", description="whitening per channel, or per element (channel and place)")
+    clamp: float | None = Field(None, gt=0, description="bound of the whitened latents")
+
+    hub_files: ClassVar[tuple[str, ...]] = ()
+    """What is needed of a hub repository; none where weights are a single file."""
+
+    @abstractmethod
+    def published(self) -> str:
+        """URL or hub id of the public weights."""
+
+    @abstractmethod
+    def backbone(self, place: Path, grid: int) -> Backbone:
+        """The network with the weights at ``place``, to be used on ``grid`` × ``grid`` of its patches."""
+
+    def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
+        """The whitened encoder; statistics that are not given are measured once and kept under ``cache``."""
+        grid, channels = data.resolution // patch, self.channels(patch)
+        shape = (channels, grid, grid) if self.per == "element" else (channels, 1, 1)
+        encode = self.unwhitened(data.resolution, patch)
+        file, hint = Path(self.stats), f"python -m lf.encoders.whiten {self.name} {data.name} … out=FILE makes one"
+        if not self.stats:
+            file = self.kept(data, patch, cache)
+            if not file.exists():
+                with FileLock(f"{file}.lock"):
+                    if not file.exists():
+                        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+                        workers = min(WORKERS, os.cpu_count() or 1)
+                        self.measure(encode.to(device), data, patch, file, workers=workers)
+        encode.whiten(load(f"{self.name}.stats", file, shape, hint))
+        return encode.cpu()
+
+    def unwhitened(self, resolution: int, patch: int) -> Latents:
+        """The encoder as it was published. Raises `UserError` if its tokens do not fit `channels` and the grid."""
+        grid = resolution // patch
+        place = self.place()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():  # a network draws weights, which are replaced
+                encode = Latents(self.backbone(place, grid), grid, self.clamp)
+                tokens = encode.tokens(torch.zeros(1, 3, encode.size, encode.size))
+        except UserError:
+            raise
+        except Exception as error:  # the libraries' many models fail in many ways
+            fault = f"cannot be used on {grid} × {grid} places: {' '.join(str(error).split())[:200]}"
+            raise UserError(f"{self.name}.weights={place}: {fault}") from error
+        if tokens.ndim != 3 or not 0 <= tokens.shape[1] - grid**2 <= MOST_EXTRA:
+            raise UserError(
+                f"{self.name}: gives {tuple(tokens.shape[1:])}, not a token for each of {grid} × {grid} places"
+            )
+        if tokens.shape[-1] != self.channels(patch):
+            raise UserError(f"{self.name}.dim={self.channels(patch)}: these weights have {tokens.shape[-1]}")
+        return encode
+
+    def place(self) -> Path:
+        """Where the weights are; downloaded if need be, and checked against ``sha256`` if that is given."""
+        found = find(f"{self.name}.weights", self.weights or self.published(), self.published(), self.hub_files)
+        if self.sha256 and digest(found) != self.sha256:
+            raise UserError(f"{self.name}.weights={found}: has SHA-256 {digest(found)} and should have {self.sha256}")
+        return found
+
+    def kept(self, data: Dataset, patch: int, cache: Path) -> Path:
+        """The file of the statistics measured on ``data``."""
+        what = self.model_dump_json(exclude={"loss_weight", "weights", "sha256", "stats", "clamp"})
+        identity = f"{VERSION} {what} {digest(self.place())} {data.resolution // patch} {data.digest}"
+        name = f"whitening-{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+        cache.mkdir(parents=True, exist_ok=True)
+        return cache / name
+
+    def measure(
+        self, encode: Latents, data: Dataset, patch: int, file: Path, batch: int = 64, n: int = 0, workers: int = 0
+    ) -> int:
+        """Writes the statistics of ``encode``'s features over ``data`` to ``file``; returns the number of images."""
+        device = encode.mean.device
+        tensors, count = measure(encode.features, data, self.per, device, batch=batch, n=n, workers=workers)
+        about = {"encoder": self.model_dump(mode="json"), "data": data.digest, "images": count, "patch": patch}
+        replace_tensors(file, tensors, {name: json.dumps(value) for name, value in about.items()})
+        return count

@@ -1,0 +1,64 @@
+"""How much work a network is, and how fast this machine could do it."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from lf.network import Network
+
+
+def forward_flops(network: Network) -> int:
+    """Floating-point operations of one image's forward pass (a multiply-add counts two), of matrix products alone.
+
+    A training step takes three times as many.
+    """
+    shape = Network(network.config, network.streams, network.label.num_embeddings - 1).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shape(*_one_image(shape))
+    return counter.get_total_flops()
+
+
+def activation_bytes(network: Network) -> int:
+    """Bytes that autograd keeps of one image between forward and backward, in bfloat16, without compilation."""
+    shape = Network(network.config, network.streams, network.label.num_embeddings - 1).to("meta", torch.bfloat16)
+    own = {p.untyped_storage()._cdata for p in shape.parameters()}
+    kept: dict[int, int] = {}  # by storage: views of one count once
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return x
+
+    with saved_tensors_hooks(pack, lambda x: x):
+        out = shape(*_one_image(shape, torch.bfloat16))  # noqa: F841 (what it keeps lives as long as it does)
+    return sum(kept.values())
+
+
+def _one_image(network: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], Tensor, Tensor]:
+    streams = network.streams
+    z = [torch.empty(1, *s.shape, device="meta", dtype=dtype) for s in streams]  # type: ignore[union-attr]
+    return z, torch.empty(1, len(z), device="meta"), torch.zeros(1, device="meta", dtype=torch.long)
+
+
+def matmul_rate(device: torch.device, dtype: str) -> float:
+    """Floating-point operations a second of a large matrix product: what a training's utilisation is measured by."""
+    n = 8192 if device.type == "cuda" else 2048
+    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        _wait(device)
+        began = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,116 @@
+"""Feature spaces: what turns images into the features that scores are computed from."""
+
+import warnings
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+from torch_fidelity.utils import create_feature_extractor
+
+from lf.data.tars import sha256
+from lf.errors import UserError, nearest
+
+INCEPTION = "inception-v3-compat"  # torch-fidelity's port of the TensorFlow network of the FID
+CLIP = "clip-vit-b-32"
+
+# Extractor → where its weights are published, and the name under which torch.hub keeps them. torch-fidelity's DINOv2 is
+# left out: Latent Forcing generates DINOv2 features, so there it would be judge in its own cause.
+SOURCES = {INCEPTION: (URL_INCEPTION_V3, URL_INCEPTION_V3.rpartition("/")[2])} | {
+    name: (url, f"{name}-{MODEL_METADATA[name]['hash']}.pt") for name, url in MODEL_URLS.items()
+}
+
+
+class Space(ABC):
+    """A named map from images to features.
+
+    Attributes:
+        name: name of the extractor.
+        weights: hash of its weights: equal name and weights, equal features.
+        measures: what is measured in it: ``fd``, ``kid``, ``prc`` (precision and recall), ``isc`` (Inception Score).
+    """
+
+    name: str
+    weights: str
+    measures: tuple[str, ...]
+
+    @abstractmethod
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of uint8 images ``(N, 3, H, W)``, of any device.
+
+        Returns:
+            On the CPU, float32: ``features`` ``(N, width)`` and, where the space has any, ``logits`` ``(N, K)``. A row
+            depends on its own image alone (up to rounding).
+        """
+
+    @cached_property
+    def width(self) -> int:
+        """Length of a feature vector."""
+        return self.features(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))["features"].shape[1]
+
+    def column(self, score: str) -> str:
+        """Name of a score in a row."""
+        return f"{score}_{self.name.replace('-', '_')}"
+
+
+class Extractor(Space):
+    """An extractor of torch-fidelity, in float32 throughout (no TF32, no autocast), its resizing included.
+
+    Args:
+        name: ``inception-v3-compat`` or a CLIP such as ``clip-vit-b-32``.
+        weights: file of its weights; by default the file that torch-fidelity itself would keep.
+        device: where it runs.
+        batch: images at a time.
+
+    Raises:
+        UserError: unknown name, or weights that are missing or not its own. Nothing is downloaded: on a cluster that
+            would be one process a GPU, without a way out.
+    """
+
+    def __init__(self, name: str, weights: str | Path = "", device: torch.device | str = "cpu", batch: int = 64):
+        file = weights_file(name, weights)
+        self.name, self.device, self.batch = name, torch.device(device), batch
+        self.measures = ("fd", "kid", "prc", "isc") if name == INCEPTION else ("fd", "kid", "prc")
+        self.layers = {"features": "2048", "logits": "logits_unbiased"} if name == INCEPTION else {"features": "clip"}
+        self.weights = sha256(file)[:16]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch-fidelity's own making
+                if name == INCEPTION:
+                    torch.load(file, map_location="cpu", weights_only=True)  # it would unpickle whatever it is given
+                self.net = create_feature_extractor(
+                    name, [*self.layers.values()], cuda=False, feature_extractor_weights_path=str(file), verbose=False
+                ).to(self.device)
+        except Exception as error:  # the file can fail torch in any way
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{file}: no weights of {name}: {reason}") from None
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False), exact:
+            parts = [[f.cpu() for f in self.net(part.to(self.device))] for part in images.split(self.batch)]
+        return {name: torch.cat(found) for name, found in zip(self.layers, zip(*parts, strict=True), strict=True)}
+
+    def column(self, score: str) -> str:
+        if self.name == INCEPTION:
+            return "fid" if score == "fd" else score
+        return super().column(score)
+
+
+def weights_file(name: str, given: str | Path = "") -> Path:
+    """The file of an extractor's weights: ``given``, or where torch-fidelity keeps what it downloads.
+
+    Raises:
+        UserError: unknown name or missing file; it says where to get the file and where to put it.
+    """
+    if name not in SOURCES:
+        raise UserError(f"features={name}: unknown; {nearest(name, SOURCES)}")
+    url, kept = SOURCES[name]
+    file = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / kept
+    if not file.is_file():
+        where = f"weights={file}: no such file" if given else "its weights are missing; TORCH_HOME moves their folder"
+        raise UserError(f"features={name}: {where}; fetch them: curl -L --create-dirs -o {file} {url}")
+    return file

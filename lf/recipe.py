@@ -1,0 +1,123 @@
+"""A training before it is run: what it is, what it will take, and one real step of it."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lf import data
+from lf.config import Training
+from lf.data import Batch, Dataset, Images, to_float
+from lf.denoiser import LatentForcing
+from lf.draws import drawn
+from lf.encoders import Encoder
+from lf.errors import UserError
+from lf.flops import activation_bytes, forward_flops
+from lf.world import World
+
+ASSUMED = 400e12  # FLOP/s a GPU, where no throughput is given: about 40 % of an H100's dense bfloat16 rate
+FEW = 2  # images of the one step
+
+
+def rehearse(config: Training, rate: float = 0) -> None:
+    """Prints the recipe and makes one training step of two images on the CPU. Writes nothing to the run store.
+
+    Args:
+        config: the training.
+        rate: images a second that a GPU trains, for the forecast; 0 assumes 400 TFLOP/s.
+    """
+    images = data.open(config.data, config.resolution, config.runtime.cache) if config.data else None
+    classes = len(images.classes) if images else 1000
+    model = LatentForcing(config, classes)
+    show(config, model, images, rate)
+    print(_step(config, model, images))
+
+
+def show(config: Training, model: LatentForcing, images: Dataset | None, rate: float) -> None:
+    """The recipe, as a table of 80 columns."""
+    network, grid = config.network, config.resolution // config.network.patch
+    parameters = sum(p.numel() for p in model.parameters())
+    forward = forward_flops(model.network)
+    fixed = 4 * parameters * (4 + len(config.ema))  # weights, gradients, two moments, averages
+    image = activation_bytes(model.network)
+    hours = config.batch * config.steps / (rate or ASSUMED / (3 * forward)) / 3600
+    stated = (
+        f"{rate:,.0f} images/s a GPU"
+        if rate
+        else f"{ASSUMED / 1e12:.0f} TFLOP/s a GPU, {ASSUMED / 3 / forward:,.0f} images/s"
+    )
+    epochs = f", {config.steps * config.batch / len(images):.1f} epochs of {len(images):,} images" if images else ""
+    rows = {
+        "data": f"{config.data or 'none given'}, {config.resolution} px, {model.classes} classes",
+        "streams": "; ".join(f"{s.name} {tuple(s.shape)}, λ {s.loss_weight:g}" for s in model.streams),
+        "network": f"depth {network.depth}, width {network.width}, heads {network.heads}"
+        + (f", experts {network.expert_depth}×{network.expert_width} a stream" if network.expert_width else ""),
+        "tokens": f"{grid}² = {grid**2} and {network.class_tokens} of the class from block {network.class_token_block}",
+        "parameters": f"{parameters:,}",
+        "FLOPs an image": f"{forward / 1e9:.3g} G forward, {3 * forward / 1e9:.3g} G in training (matrix products)",
+        "schedule": ", ".join(f"{k} {v}" for k, v in config.schedule.model_dump().items() if k != "streams"),
+        "optimiser": f"AdamW (0.9, 0.95), lr {config.lr:g} {config.lr_schedule} after {config.warmup:,} steps, "
+        f"weight decay {config.weight_decay:g}, clip {config.clip or 'off'}, EMA {', '.join(map(str, config.ema))}",
+        "labels": f"dropped {config.label_dropout:.0%}; flips {'on' if config.flip else 'off'}; {config.dtype}",
+        "REPA": f"{config.repa.name} at block {network.repa_block}, λ {config.repa_weight:g}"
+        if config.repa
+        else "none",
+        "steps": f"{config.steps:,} of {config.batch} images{epochs}",
+        "memory (estimate)": f"{fixed / 2**30:.3g} GiB weights, gradients, moments, averages"
+        f" + {image / 2**20:.0f} MiB an image of a process's share of the batch, uncompiled",
+        "GPU-hours": f"{hours:,.3g} at {stated}, the encoder apart",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    Console(width=None if Console().is_terminal else 80).print(table)
+
+
+def _step(config: Training, model: LatentForcing, images: Dataset | None) -> str:
+    """One forward and backward pass and optimiser step of the first images; returns what to say about it."""
+    some, said = _few(config, images)
+    tiny = config.model_copy(update={"batch": FEW})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
+    began = time.monotonic()
+    x, noise, times, y, align = drawn(tiny, 0, some, model.classes, None, World(0, 1, torch.device("cpu")))
+    loss = model.loss(x, noise, times, y, align)
+    loss[0].backward()
+    optimizer.step()
+    if not loss.isfinite().all():
+        raise UserError("the loss of the first step is not a number")
+    return f"one step of {FEW} images on the CPU: loss {loss[0]:.4f}, {time.monotonic() - began:.1f} s{said}"
+
+
+def _few(config: Training, images: Dataset | None) -> tuple[Batch, str]:
+    """Two images with their latents, and a remark where something stands in for what is missing."""
+    said = ""
+    if images:
+        few = images.read(torch.arange(min(FEW, len(images))).repeat(FEW)[:FEW])
+    else:
+        shape = (FEW, 3, config.resolution, config.resolution)
+        pixels = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        few = Batch(pixels, torch.zeros(FEW, dtype=torch.long), (), torch.ones(FEW, dtype=torch.bool))
+        said = "\nno data given: random pixels stood in"
+    shown = Images(config.data, "rehearsal", few.images, few.labels, ("",))
+    latents = []
+    for encoder in (*config.latents, *([config.repa] if config.repa else [])):
+        latent, missing = _latent(encoder, shown, config)
+        latents.append(latent)
+        said += f"\n{missing}; random latents stood in" if missing else ""
+    return few._replace(latents=tuple(latents)), said
+
+
+def _latent(encoder: Encoder, shown: Images, config: Training) -> tuple[torch.Tensor, str]:
+    with tempfile.TemporaryDirectory() as scratch:  # statistics of two images must not be kept
+        try:
+            encode = encoder.load(shown, config.network.patch, Path(scratch))
+            with torch.no_grad():
+                return encode(to_float(shown.images)), ""
+        except UserError as error:
+            grid = config.resolution // config.network.patch
+            shape = (len(shown), encoder.channels(config.network.patch), grid, grid)
+            return torch.randn(shape, generator=torch.Generator().manual_seed(0)), str(error)
