@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file, written whole or not at all, and the last good one beside it.
 
-Tensors: ``raw.*`` the network, ``ema.*``, ``ema2.*``, … its averages, ``optimizer.N.*``, ``losses``; metadata: ``step``.
+Tensors: ``raw.*`` the network, ``ema.*``, ``ema2.*``, … its averages, ``optimizer.N.*``, ``losses``; metadata: step.
 That is all a run needs to go on bit by bit: the position in the data and every draw are functions of seed and step.
 """
 

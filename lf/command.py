@@ -25,7 +25,12 @@ def door(main: Callable[[list[str]], None]) -> NoReturn:
 
 
 def config_from(
-    argv: list[str], model: type[C], section: str, doc: str | None, base: dict[str, Any] | None = None
+    argv: list[str],
+    model: type[C],
+    section: str,
+    doc: str | None,
+    base: dict[str, Any] | None = None,
+    explained: type[BaseModel] | None = None,
 ) -> C:
     """The config that a command line asks for: a preset's ``section`` (default: ``shapes``) under the given words.
 
@@ -34,9 +39,10 @@ def config_from(
         model: type of the config.
         section: which part of the preset fills it.
         base: values used instead of a preset's.
+        explained: the model whose keys ``--help`` prints, if not ``model``.
     """
     if {"-h", "--help"} & set(argv):
-        print((doc or "").strip(), "", "Keys, defaults and meaning:", *help_of(model), sep="\n")
+        print((doc or "").strip(), "", "Keys, defaults and meaning:", *help_of(explained or model), sep="\n")
         sys.exit(0)
     given = overrides(argv)
     if base is None or "preset" in given:

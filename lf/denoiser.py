@@ -98,6 +98,12 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         path, device = sampling.path_for(self.config), next(self.parameters()).device
         if guide is None and "autoguidance" in sampling.guidance.kind:
             raise UserError(f"guidance.kind={sampling.guidance.kind}: needs the guide's network")
+        shapes = [s.shape for s in self.streams]
+        if guide and ([s.shape for s in guide.streams] != shapes or guide.classes != self.classes):
+            raise UserError(
+                f"guidance.guide={sampling.guidance.guide}: its streams {[s.shape for s in guide.streams]} and "
+                f"{guide.classes} classes must be the model's: {shapes}, {self.classes}"
+            )
         if labels is None:
             labels = self.labels(indices)
         batch = min(batch, len(indices))

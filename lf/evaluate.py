@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lf import data
 from lf.command import config_from, door
-from lf.config import Evaluation, Runtime, Training
+from lf.config import Evaluation, Runtime, Strict, Training, preset
 from lf.denoiser import LatentForcing
 from lf.errors import UserError
 from lf.files import made_once, replace_tensors
@@ -128,16 +128,25 @@ def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
     return {name: value.item() for name, value in found.items()} | {"n": float(min(n, len(test)))}
 
 
-class Command(Evaluation):
-    """What the command line takes."""
+class Asked(Strict):
+    """What is evaluated, and where."""
 
     run: str = Field(description="training run: its id or its folder")
     runtime: Runtime = Runtime()
 
 
+class Command(Evaluation, Asked):
+    """What the command line takes."""
+
+
 def main(argv: list[str]) -> None:
-    config = config_from(argv, Command, "evaluation", __doc__)
-    row = evaluate(find_training(config.run, config.runtime), config)
+    words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
+    asked = config_from(words, Asked, "evaluation", __doc__, {}, Command)
+    trained = find_training(asked.run, asked.runtime)
+    small = trained.training.data.partition(":")[0] in ("shapes", "digits", "folder")  # the protocol follows the data
+    base = preset("shapes" if small else "imagenet256")["evaluation"]
+    config = config_from(argv, Command, "evaluation", __doc__, base)
+    row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))
 

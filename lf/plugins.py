@@ -51,6 +51,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         for key in keys[:-1]:
             owner = owner.model_fields[key].annotation
         return f"{'.'.join([where, *keys])}: unknown key; {nearest(keys[-1], owner.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{'.'.join([where, *keys])}: must be given"
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, Exception):  # raised by a validator of ours, already a full sentence
         return f"{'.'.join([where, *keys])}: {cause}" if keys else f"{where}: {cause}"

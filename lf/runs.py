@@ -120,8 +120,9 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
     what["reference"] = {name: _content(name, file) for name, file in config.reference.items()}
     if "judge" in config.features:
         what["judge"] = RECIPE
-    if config.guidance.guide:
-        what["guide"] = find_training(config.guidance.guide, training.runtime).id
+    if config.guidance.guide:  # however it was spelt
+        guide = find_training(config.guidance.guide, training.runtime)
+        what["guidance"] = {**what["guidance"], "guide": guide.id}
     name = identity(what, config.path_for(training).tolist())
     schedule = (config.path or training.schedule).over(len(training.streams))
     folder = Path(training.runtime.runs) / "evaluation" / name

@@ -19,9 +19,9 @@ def sample(
 ) -> list[Tensor]:
     """Carries every stream from noise to data.
 
-    A Heun step averages the slopes at both of its ends. ``heun`` makes the path's last step an Euler step, as JiT and LF
-    do; ``heun_per_stream`` does so in each stream's last step, if it ends clean: the slope at ``t = 1`` is not defined,
-    and one that is needed in the middle of a path then hangs on ``t_clip``.
+    A Heun step averages the slopes at both of its ends. ``heun`` makes the path's last step an Euler step, as JiT and
+    LF do; ``heun_per_stream`` does so in each stream's last step, if it ends clean: the slope at ``t = 1`` is not
+    defined, and where ``heun`` asks for one in the middle of a path it hangs on ``t_clip``.
 
     Args:
         velocity: the model.
@@ -36,7 +36,8 @@ def sample(
     for step, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True), 1):
         dt = [b - a for a, b in zip(now, then, strict=True)]
         moves = [d > 0 for d in dt]
-        told, told_then = ([t * (1 - again[0]) if d and again else t for t, d in zip(ts, done)] for ts in (now, then))
+        kept = [1 - again[0] if again and d else 1.0 for d in done]
+        told, told_then = ([t * k for t, k in zip(ts, kept, strict=True)] for ts in (now, then))
         slope = velocity(z, told, moves)
         ahead = [_step(*part) for part in zip(z, slope, dt, strict=True)]
         if solver == "heun":

@@ -148,7 +148,8 @@ def test_a_config_cannot_be_changed() -> None:
 CHANGES = {
     "data": "shapes", "resolution": 64, "latents": ["pixels"], "network": {"patch": 8}, "schedule": "shifted",
     "steps": 11, "batch": 5, "lr": 2e-3, "warmup": 1, "ema": 0.5, "weight_decay": 0.1, "label_dropout": 0.2,
-    "dtype": "float32", "seed": 1, "repa_weight": 0.7, "flip": True, "noise_scale": 2, "lr_schedule": "cosine", "clip": 1,
+    "dtype": "float32", "seed": 1, "repa_weight": 0.7, "flip": True, "noise_scale": 2, "lr_schedule": "cosine",
+    "clip": 1,
 }  # fmt: skip
 NETWORK_CHANGES = {
     "depth": 13, "width": 384, "heads": 6, "bottleneck": 64, "patch": 8, "class_tokens": 3, "class_token_block": 1,
@@ -176,8 +177,9 @@ def test_every_training_field_is_part_of_the_identity() -> None:
 
 def test_nothing_in_runtime_is_part_of_the_identity() -> None:
     runtime = {
-        "device": "cpu", "threads": 3, "compile": False, "batch": 7, "micro_batch": 2, "workers": 0, "latents": "online",
-        "limit_damaged": 3, "checkpoint_seconds": 1, "weights": {"a": "b"}, "wandb": "project", "runs": "away",
+        "device": "cpu", "threads": 3, "compile": False, "batch": 7, "micro_batch": 2, "workers": 0,
+        "latents": "online", "limit_damaged": 3, "checkpoint_seconds": 1, "weights": {"a": "b"},
+        "wandb": "project", "runs": "away",
     }  # fmt: skip
     assert set(runtime) == set(type(training().runtime).model_fields), "a new field: give it a change here"
     assert identity(runtime=runtime) == identity()

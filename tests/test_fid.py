@@ -19,12 +19,12 @@ from torch_fidelity import feature_extractor_inceptionv3 as inceptionv3
 from torch_fidelity.feature_extractor_clip import CLIPVisual
 from toy import refusal, run
 
-from lf import metrics
 from lf.data import Batch, Images, load, shapes
 from lf.data import reference as command
 from lf.errors import UserError
 from lf.metrics import CLIP, INCEPTION, Extractor, Reference, Space, joined, measures, protocol, scores
 from lf.metrics import reference as references
+from lf.metrics.space import SOURCES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -378,7 +378,7 @@ def test_missing_weights_say_where_they_belong(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(UserError) as refused:
             Extractor(name)
         assert str(tmp_path / "hub" / "checkpoints") in str(refused.value) and url in str(refused.value)
-    with pytest.raises(UserError, match="weights=nowhere.pt: no such file"):
+    with pytest.raises(UserError, match="its weights nowhere.pt are missing"):
         Extractor(CLIP, "nowhere.pt")
     with pytest.raises(UserError, match="did you mean 'clip-vit-b-32'"):
         Extractor("clip-vit-b32")
@@ -390,7 +390,7 @@ def test_weights_are_found_where_torch_fidelity_keeps_them(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / metrics.space.SOURCES[CLIP][1]).write_bytes(clip_file.read_bytes())
+    (folder / SOURCES[CLIP][1]).write_bytes(clip_file.read_bytes())
     assert Extractor(CLIP).weights == clip.weights
 
 
@@ -406,24 +406,6 @@ def test_a_file_of_other_weights_is_one_line(clip_file: Path, inception_file: Pa
         with pytest.raises(UserError, match=f"no weights of {name}") as refused:
             Extractor(name, file)
         assert "\n" not in str(refused.value)
-
-
-@dataclass
-class Config:
-    features: tuple[str, ...] = ("judge",)
-    reference: str = ""
-
-
-def test_an_evaluation_is_known_by_its_reference_and_not_by_where_that_lies(tmp_path: Path) -> None:
-    assert metrics.identity(Config()) == {"judge": metrics.RECIPE}
-    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
-        (tmp_path / name).write_bytes(content)
-    a, b, c = (metrics.identity(Config((INCEPTION,), str(tmp_path / name))) for name in "abc")
-    assert a == b != c and "judge" not in a
-    with pytest.raises(UserError, match="did you mean 'judge'"):
-        metrics.identity(Config(("juge",)))
-    with pytest.raises(UserError, match="no such file"):
-        metrics.identity(Config(reference="nowhere.npz"))
 
 
 def test_the_command_as_a_user_runs_it(
@@ -452,7 +434,7 @@ def test_the_command_as_a_user_runs_it(
     assert out.read_bytes() == before and [child.name for child in out.parent.iterdir()] == ["stats.npz"]
     assert "usage" in refusal(command.main, [name], capsys)
     assert "did you mean 'resolution'" in refusal(command.main, [name, str(out), "resolutoin=3"], capsys)
-    assert "no such file" in refusal(command.main, [name, str(out), *words, "weights=nowhere"], capsys)
+    assert "weights nowhere are missing" in refusal(command.main, [name, str(out), *words, "weights=nowhere"], capsys)
     assert "unknown" in refusal(command.main, ["imagnet", str(out), *words], capsys)
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refusal(command.main, [name, str(tmp_path / "file" / "x.npz"), *words], capsys)

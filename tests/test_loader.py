@@ -99,11 +99,13 @@ def test_a_batch_that_cannot_be_shared_evenly_is_one_line(shards: Dataset) -> No
         batches(shards, BATCH, range(1), 0, flip=False, world=4)
 
 
-def test_workers_end_when_nobody_wants_more(shards: Dataset) -> None:
+def test_workers_end_when_nobody_wants_more_and_leave_the_random_numbers_alone(shards: Dataset) -> None:
+    before = torch.get_rng_state()
     loader = batches(shards, BATCH, range(1000), 0, flip=True, workers=2)
     next(loader)
     assert len(multiprocessing.active_children()) == 2
     del loader
+    assert torch.get_rng_state().equal(before)
     assert not multiprocessing.active_children()
 
 

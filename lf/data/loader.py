@@ -10,6 +10,7 @@ WebDataset writes and groups the shards, but is not asked for the batches: its u
 ranks and workers, so they repeat or drop images, and they cannot start in the middle of an epoch.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any
@@ -89,6 +90,7 @@ def reads(data: Dataset, wanted: Iterable[Want], workers: int = 0) -> Iterator[B
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # draws nothing that counts, and leaves torch's own alone
     )
     return iter(loader)
 
@@ -105,6 +107,11 @@ class _Reader(Indexed[Batch]):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Damaged:

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from lf.data import digest, folder_classes, folder_files, shards, tars
+from lf.data.loader import cores
 from lf.data.picture import CROP, Unreadable, crop, picture
 from lf.data.tars import Folder, Tars
 from lf.errors import UserError, nearest
@@ -46,7 +47,7 @@ class Preparing(BaseModel):
     format: Literal["png", "jpg"] = Field("png", description="png (nothing is lost) or jpg")
     quality: int = Field(95, ge=1, le=100, description="of jpg; colours are not subsampled")
     shard_size: int = Field(5000, ge=1, description="images of SOURCE in a shard")
-    workers: int = Field(len(os.sched_getaffinity(0)), ge=1, description="processes")
+    workers: int = Field(cores(), ge=1, description="processes")
     limit_damaged: int = Field(10, ge=0, description="images that cannot be read and are left out; more stop it")
     root: str = Field("runs/cache/torchvision", description="folder of torchvision's data sets")
 

@@ -11,8 +11,7 @@ from lf import data
 from lf.command import config_from, door
 from lf.config import Runtime, Strict, overrides, parse
 from lf.errors import UserError
-from lf.metrics import INCEPTION, Extractor, Reference
-from lf.metrics.reference import KEPT
+from lf.metrics import INCEPTION, KEPT, Extractor, Reference
 
 
 class Command(Strict):
@@ -20,7 +19,7 @@ class Command(Strict):
 
     resolution: int = Field(256, ge=1, description="of the images, in pixels")
     features: str = Field(INCEPTION, description=f"extractor: {INCEPTION} or a CLIP such as clip-vit-b-32")
-    weights: str = Field("", description="file of its weights; by default where torch-fidelity keeps them")
+    weights: str = Field("", description="file of its weights; by default runtime.weights, or torch-fidelity's place")
     n: int | None = Field(None, ge=2, description="a random choice of so many images; all of them by default")
     keep_features: int = Field(KEPT, ge=0, description="images whose features are kept")
     runtime: Runtime = Runtime()
@@ -34,7 +33,8 @@ def main(argv: list[str]) -> None:
         raise UserError("usage: python -m lf.data.reference DATA OUT.npz [key=value …]; --help lists the keys")
     config = parse(Command, overrides(words), where="reference")
     config.runtime.apply()
-    space = Extractor(config.features, config.weights, config.runtime.torch_device)
+    weights = config.weights or config.runtime.weights.get(config.features, "")
+    space = Extractor(config.features, weights, config.runtime.torch_device)
     dataset = data.open(name, config.resolution, config.runtime.cache)
     reference = Reference.of(
         dataset,

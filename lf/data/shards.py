@@ -96,14 +96,14 @@ class Shards(Dataset):
         for at, (row, mirrored) in enumerate(zip(rows.tolist(), flip.tolist(), strict=True)):
             try:
                 found = [store.read(row, mirrored) for store in self.latents]
-                images[at] = self._image(row)
+                image = self._image(row)
+                images[at] = image.flip(-1) if mirrored else image
             except Unreadable as fault:
                 valid[at] = False
                 damaged.append(f"{self.where(row)}: {fault}")
             else:
                 for some, latent in zip(latents, found, strict=True):
                     some[at] = latent
-        images[flip] = images[flip].flip(-1)
         return Batch(images, self.samples["label"][rows], latents, valid, tuple(damaged))
 
     def _image(self, row: int) -> Tensor:

@@ -93,6 +93,8 @@ class Tars:
             self._open.move_to_end(number)
             return os.pread(self._open[number], size, offset)  # has no position, so a forked process may share it
         except OSError as error:
+            if number in self._open:  # a stale handle of a network file system: the next read opens the file anew
+                os.close(self._open.pop(number))
             raise Unreadable(error.strerror or str(error)) from None
 
     def __reduce__(self) -> tuple[type["Tars"], tuple[Any, ...]]:
@@ -119,7 +121,7 @@ class Folder:
         found = index(place)
         if found is None and (place / UNFINISHED / INDEX).exists():
             found = json.loads((place / UNFINISHED / INDEX).read_text())
-        if found is None and place.is_dir() and any(place.iterdir()):
+        if found is None and place.is_dir() and any(child.name != UNFINISHED for child in place.iterdir()):
             raise UserError(f"{place}: is not empty and holds no shards of ours; give another folder")
         for key, value in self.settings.items():
             if found is not None and found["settings"].get(key) != value:
@@ -143,7 +145,7 @@ class Folder:
 
     def done(self, name: str) -> dict[str, Any] | None:
         """The index entry of a shard that is there already."""
-        if not self._record(name).exists():
+        if not self._record(name).exists() or not (self.place / name).exists():
             return None
         with safe_open(self._record(name), "pt") as opened:
             return dict(json.loads(opened.metadata()["entry"]))
@@ -198,15 +200,14 @@ class Folder:
             raise UserError(f"{self.place / name}: {error.strerror}; the same command goes on") from None
         return entry
 
-    def finish(self, names: Sequence[str], facts: Callable[[Table], dict[str, Any]]) -> dict[str, Any]:
-        """Writes the index of the shards ``names``, with more ``facts`` in it, and tidies up. Returns the index."""
+    def finish(self, names: Sequence[str], facts: Callable[[Table], dict[str, Any]]) -> None:
+        """Writes the index of the shards ``names``, with more ``facts`` in it, and tidies up."""
         joined = join([load_file(self._record(name)) for name in names])
         entries = [self.done(name) for name in names]
         made = {"format": FORMAT, "settings": self.settings, **facts(joined), "shards": entries}
         replace_tensors(self.place / SAMPLES, joined)
         replace(self.place / INDEX, json.dumps(made, indent=1))
         self.tidy()
-        return made
 
     def tidy(self) -> None:
         """Removes what only an unfinished folder needs, and what processes that were killed left."""

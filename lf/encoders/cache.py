@@ -9,7 +9,6 @@ The same command goes on after it was killed.
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from lf import data, encoders
 from lf.data import Dataset, Images, Shards, tars, to_float
-from lf.data.loader import reads
+from lf.data.loader import cores, reads
 from lf.data.shards import key_of
 from lf.data.tars import Folder, Table
 from lf.encoders.base import Encode, Encoder
@@ -41,7 +40,7 @@ class Caching(BaseModel):
     resolution: int = Field(256, ge=8, description="of the images, in pixels")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the numbers on disk")
     batch: int = Field(64, ge=1, description="images that are encoded at a time")
-    workers: int = Field(len(os.sched_getaffinity(0)), ge=0, description="processes that read images")
+    workers: int = Field(cores(), ge=0, description="processes that read images")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     cache: str = Field("runs/cache", description="where encoders keep what they made")
 

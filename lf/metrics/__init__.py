@@ -15,45 +15,12 @@ extractor and its weights, and how the images were resized and stored before the
 the labels were drawn: balanced ones are reported to score better than random ones.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
-
-from lf.data.tars import sha256
-from lf.errors import UserError, nearest
 from lf.metrics.judge import JUDGE, RECIPE, Judge, JudgeNet, judge_from
 from lf.metrics.measures import joined, protocol, scores
-from lf.metrics.reference import Reference, existing
-from lf.metrics.space import CLIP, INCEPTION, SOURCES, Extractor, Space
-
-NAMES = (JUDGE, *SOURCES)  # of the feature spaces
-
-
-class Scored(Protocol):
-    """What of an evaluation's config says how it is scored."""
-
-    @property
-    def features(self) -> Sequence[str]: ...
-
-    @property
-    def reference(self) -> str: ...
-
-
-def identity(config: Scored) -> dict[str, Any]:
-    """What of the scoring, beside the config itself, makes an evaluation what it is; no weights are needed for it.
-
-    Raises:
-        UserError: unknown feature space, or no such reference file.
-    """
-    for name in config.features:
-        if name not in NAMES:
-            raise UserError(f"features={name}: unknown; {nearest(name, NAMES)}")
-    what: dict[str, Any] = {"judge": RECIPE} if JUDGE in config.features else {}
-    if config.reference:
-        what["reference"] = sha256(existing(config.reference))
-    return what
-
+from lf.metrics.reference import KEPT, Reference
+from lf.metrics.space import CLIP, INCEPTION, Extractor, Space
 
 __all__ = [
-    "CLIP", "INCEPTION", "JUDGE", "RECIPE", "Extractor", "Judge", "JudgeNet", "Reference", "Space",
-    "NAMES", "identity", "joined", "judge_from", "protocol", "scores",
+    "CLIP", "INCEPTION", "JUDGE", "KEPT", "RECIPE", "Extractor", "Judge", "JudgeNet", "Reference", "Space",
+    "joined", "judge_from", "protocol", "scores",
 ]  # fmt: skip

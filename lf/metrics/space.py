@@ -111,6 +111,8 @@ def weights_file(name: str, given: str | Path = "") -> Path:
     url, kept = SOURCES[name]
     file = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / kept
     if not file.is_file():
-        where = f"weights={file}: no such file" if given else "its weights are missing; TORCH_HOME moves their folder"
-        raise UserError(f"features={name}: {where}; fetch them: curl -L --create-dirs -o {file} {url}")
+        raise UserError(
+            f"features={name}: its weights {file} are missing; fetch them (curl -L --create-dirs -o {file} {url}) "
+            f"or say where they are: runtime.weights.{name}=FILE"
+        )
     return file

@@ -12,7 +12,6 @@ from lf.network.blocks import Block, Branch, Head, rope_table
 from lf.network.embed import PatchEmbed, TimeEmbed, sincos_positions, unpatchify
 from lf.streams import Stream
 
-
 # JiT's sizes (arXiv 2511.13720); LM is LF's, whose experts bring it to the parameters of L.
 SIZES: dict[str, dict[str, int]] = {
     "S":  {"depth": 12, "width":  384, "heads":  6, "bottleneck": 128, "class_token_block":  4},
