@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -156,9 +158,14 @@ class Training(Strict):
         return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
 
 
-def _distinct(latents: Any) -> Sequence[Stream]:
-    """A latent may not be called ``pixels`` as the image is: it becomes ``pixels_latent``."""
-    return [Stream(**{**vars(s), "name": "pixels_latent"}) if s.name == "pixels" else s for s in latents]
+def _distinct(latents: Iterable[Stream]) -> list[Stream]:
+    """A latent may not be called ``pixels`` as the image is: it is ``pixels_latent``; the second ``x`` is ``x_2``."""
+    named, seen = [], Counter[str]()
+    for stream in latents:
+        name = "pixels_latent" if stream.name == "pixels" else stream.name
+        seen[name] += 1
+        named.append(replace(stream, name=name if seen[name] == 1 else f"{name}_{seen[name]}"))
+    return named
 
 
 class Sampling(Strict):

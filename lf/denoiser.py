@@ -90,7 +90,8 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         Args:
             indices: which images; an index fixes an image's noise.
             sampling: path, solver, guidance, seed.
-            labels: ``(n,)`` classes to show; class-balanced by default.
+            labels: ``(n,)`` classes to show; class-balanced by default. A network that was trained without labels
+                (``label_dropout=1``) is shown none.
             guide: the weaker network, where the guidance asks for one.
             batch: images at a time.
         """
@@ -114,7 +115,8 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             noise = [e.to(device) for e in self.noise(full, sampling.seed)]
             fresh = self.noise(full, sampling.seed, "latent noise") if sampling.latent_noise else []
             again = (sampling.latent_noise, [e.to(device) for e in fresh]) if fresh else None
-            velocity = partial(self._guided, sampling, guide, labels[rows].to(device))
+            shown = labels[rows] if self.config.label_dropout < 1 else torch.full_like(rows, self.classes)
+            velocity = partial(self._guided, sampling, guide, shown.to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
                 z = sample(velocity, noise, path, sampling.solver, again)
             drawn.append(to_uint8(z[0][: len(indices) - start]).cpu())

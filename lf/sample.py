@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from pydantic import Field
 from torchvision.utils import make_grid, save_image
 
@@ -17,6 +18,7 @@ class Command(Sampling):
 
     run: str = Field(description="training run: its id or its folder")
     n: int = Field(16, ge=1, description="number of images")
+    label: int | None = Field(None, ge=0, description="number of the class to show; by default all in turn")
     out: str = Field("samples.png", description="file of the grid; not written over")
     runtime: Runtime = Runtime()
 
@@ -29,7 +31,10 @@ def main(argv: list[str]) -> None:
     config.runtime.apply()
     model = network_of(trained, config.weights)
     guide = network_of(find_training(config.guidance.guide, config.runtime), "ema") if config.guidance.guide else None
-    images, _ = model.images(range(config.n), config, guide=guide, batch=config.runtime.batch)
+    if config.label is not None and config.label >= model.classes:
+        raise UserError(f"label={config.label}: the model has the classes 0 to {model.classes - 1}")
+    labels = None if config.label is None else torch.full((config.n,), config.label)
+    images, _ = model.images(range(config.n), config, labels=labels, guide=guide, batch=config.runtime.batch)
     save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
     print(config.out)
 

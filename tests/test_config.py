@@ -202,3 +202,8 @@ def test_another_content_of_the_same_folder_is_another_run(tmp_path: Path) -> No
     first = identity(data=f"folder:{tmp_path}")
     (tmp_path / "one" / "b.png").write_bytes(b"2")
     assert identity(data=f"folder:{tmp_path}") != first
+
+
+def test_every_stream_has_a_name_of_its_own() -> None:
+    streams = training(latents=["tiny", "pixels", "tiny", "pixels"]).streams
+    assert [s.name for s in streams] == ["pixels", "tiny", "pixels_latent", "tiny_2", "pixels_latent_2"]

@@ -167,6 +167,7 @@ def test_the_door_draws_a_grid_and_writes_over_nothing(
         ("solver=hoin", "solver"),
         ("stps=4", "steps"),
         ("weights=best", "weights"),
+        ("label=10", "0 to 9"),
         ("weights=ema7", "allowed: ema, raw"),
         ("shift.pixel=2", "pixels"),
     ],
@@ -229,3 +230,12 @@ def test_saved_and_loaded_it_draws_the_same_images(trained: Training, model: Lat
     for wrong in (tmp_path, tmp_path / "nowhere" / "at" / "all"):
         with pytest.raises(UserError, match=str(wrong)):
             Exported.from_pretrained(wrong)
+
+
+def test_a_network_trained_without_labels_is_shown_none(trained: Training, model: LatentForcing) -> None:
+    free = LatentForcing(trained.model_copy(update={"label_dropout": 1.0}), model.classes)
+    free.load_state_dict(model.state_dict())
+    seen: list[Tensor] = []
+    free.network.register_forward_pre_hook(lambda _, given: seen.append(given[2]))
+    free.eval().images(range(4), sampling())
+    assert seen and all((y == model.classes).all() for y in seen)

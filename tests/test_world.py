@@ -1,5 +1,6 @@
 """Several processes are one: same losses, same row, going on from one to many and back."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -119,9 +120,7 @@ def test_an_evaluation_is_the_same_by_two_processes(alone: Training, tmp_path: P
     folder, store = training_run(alone).folder, tmp_path / "runs"
     words = [f"run={folder}", *(f"{k}={v}" for k, v in how.items()), "t_clip=0.05", *PLAIN, f"runtime.runs={store}"]
     together(2, "lf.evaluate", *words, "runtime.batch=20")
-    (row,) = [f for f in store.glob("evaluation/*/row.json")]
-    import json
-
+    (row,) = store.glob("evaluation/*/row.json")
     other = json.loads(row.read_text())
     assert other["id"] == one["id"]
     scores = [key for key, value in one.items() if isinstance(value, float) and not key.startswith("seconds")]
