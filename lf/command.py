@@ -46,5 +46,6 @@ def config_from(
         sys.exit(0)
     given = overrides(argv)
     if base is None or "preset" in given:
-        base = preset(str(given.pop("preset", "shapes")))[section]
+        filled = preset(str(given.pop("preset", "shapes")))[section]
+        base = {key: value for key, value in filled.items() if key in model.model_fields}
     return parse(model, merge(base, given), where=section)

@@ -25,6 +25,8 @@ def replace_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, 
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+    os.umask(mask := os.umask(0))
+    part.chmod(0o666 & ~mask)  # safetensors lets only its owner read it
     with part.open("rb") as f:
         os.fsync(f.fileno())
     os.replace(part, file)

@@ -73,7 +73,7 @@ def show(config: Training, model: LatentForcing, images: Dataset | None, rate: f
     }
     table = Table(box=None, show_header=False, padding=(0, 1))
     for name, value in rows.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(value, overflow="fold"))
     Console(width=None if Console().is_terminal else 80).print(table)
 
 

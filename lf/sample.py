@@ -24,7 +24,7 @@ class Command(Sampling):
 
 
 def main(argv: list[str]) -> None:
-    config = config_from(argv, Command, "sampling", __doc__, base={})
+    config = config_from(argv, Command, "evaluation", __doc__, base={})
     if Path(config.out).exists():
         raise UserError(f"out={config.out}: exists already and is not written over")
     trained = find_training(config.run, config.runtime)

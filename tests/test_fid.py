@@ -282,6 +282,7 @@ def test_one_pass_gives_mean_and_covariance(
     assert found.n == 65 and found.kept.shape == (10, 6)
     assert all((every == row.numpy()).all(1).any() for row in found.kept)
 
+    assert Reference.of(data, space, tmp_path, n=20, keep=10).n == 20
     some = Reference.of(data, space, tmp_path, n=20)
     assert some.n == 20 and some.kept.shape == (20, 6) and some.digest != found.digest
     np.testing.assert_allclose(some.sigma.numpy(), np.cov(some.kept.double().numpy(), rowvar=False), rtol=1e-5)
@@ -301,6 +302,8 @@ def test_a_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.Monkey
     first = Reference.of(data, space, tmp_path)
     monkeypatch.setattr(Given, "features", lambda *_: pytest.fail("computed again"))
     assert Reference.of(data, space, tmp_path).digest == first.digest
+    for part in ("mu", "sigma", "kept"):
+        assert replace(first, **{part: 2 * getattr(first, part)}).digest != first.digest
     space.weights = "1"
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         Reference.of(data, space, tmp_path)
@@ -432,6 +435,8 @@ def test_the_command_as_a_user_runs_it(
     before = out.read_bytes()
     command.main([name, str(out), *words])
     assert out.read_bytes() == before and [child.name for child in out.parent.iterdir()] == ["stats.npz"]
+    command.main([name, str(out), *words, "n=12"])
+    assert "12 images, 12 features kept" in capsys.readouterr().out
     assert "usage" in refusal(command.main, [name], capsys)
     assert "did you mean 'resolution'" in refusal(command.main, [name, str(out), "resolutoin=3"], capsys)
     assert "weights nowhere are missing" in refusal(command.main, [name, str(out), *words, "weights=nowhere"], capsys)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import submitit
 import torch
-from toy import LATENT, PLAIN, WORDS, training
 from torch import Tensor
+from toy import LATENT, PLAIN, WORDS, training
 
 from lf import checkpoint
 from lf.config import Evaluation, Training

@@ -92,7 +92,7 @@ class Images(Dataset):
         if flip is None:
             flip = torch.zeros(len(rows), dtype=torch.bool)
         else:
-            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+            images[flip] = images[flip].flip(-1)
         latents = tuple(latent[flip.long(), rows] for latent in self.latents)
         return Batch(images, self.labels[rows], latents, torch.ones(len(rows), dtype=torch.bool))
 
