@@ -15,8 +15,8 @@ from lf.errors import UserError, nearest
 from lf.files import replace
 
 RESULTS = Path(__file__).parents[1] / "results"
-PROTOCOL = ("data", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise", "guidance",
-            "dtype", "seed")  # fmt: skip
+PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
+            "guidance", "dtype", "seed")  # fmt: skip
 BUDGET = ("steps", "batch", "lr", "network", "ema")
 
 

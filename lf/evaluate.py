@@ -44,6 +44,8 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     model = network_of(trained, config.weights)
     guide = network_of(find_training(config.guidance.guide, runtime), "ema") if config.guidance.guide else None
 
+    if config.n < world.size:
+        raise UserError(f"n={config.n}: fewer images than processes, {world.size}")
     mine = range(config.n * world.rank // world.size, config.n * (world.rank + 1) // world.size)
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
     shown, sampling = [], 0.0
@@ -70,6 +72,7 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     )
     row = run.config | {
         "data": training.data,
+        "labels": "balanced" if training.label_dropout < 1 else "none",
         "score": f"FD-{training.data.partition(':')[0]}" if isinstance(spaces[0], Judge) else spaces[0].column("fd"),
         "judging": {s.name: protocol(s, r, config.n) for s, r in zip(spaces, references, strict=True)},
         **found,
@@ -103,14 +106,15 @@ def reference_of(space: Space, config: Evaluation, training: Training) -> Refere
     if isinstance(space, Judge):
         return space.statistics
     if space.name in config.reference:
-        return Reference.load(config.reference[space.name], space)
+        return Reference.load(config.reference[space.name], space, training.resolution)
     if not training.data:
         raise UserError(
             f"features={space.name}: nothing to compare with; give reference.{space.name}=FILE "
             "(python -m lf.data.reference makes one), or leave it out of features"
         )
-    images = data.open(training.data, training.resolution, training.runtime.cache)
-    return Reference.of(images, space, training.runtime.cache)
+    runtime = training.runtime
+    images = data.open(training.data, training.resolution, runtime.cache)
+    return Reference.of(images, space, runtime.cache, workers=runtime.workers, limit_damaged=runtime.limit_damaged)
 
 
 def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
@@ -120,7 +124,7 @@ def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
     if len(test) < 2:
         return {}
     found = made_once(
-        cache / f"real-{judge.digest}-{n}.safetensors",
+        cache / f"real-{judge.digest}-{judge.weights}-{n}.safetensors",
         lambda: {
             k: torch.tensor(v, dtype=torch.float64) for k, v in judge.score(test.images[:n], test.labels[:n]).items()
         },

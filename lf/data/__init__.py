@@ -75,11 +75,13 @@ def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
     identity = digest(name, resolution)
     kind, _, place = name.partition(":")
     file = cache / f"{f'shapes-{split}' if kind == 'shapes' else kind}-{identity}.safetensors"
+    if split != "train":
+        identity += f"-{split}"
     if kind == "shapes":
         tensors = made_once(file, lambda: _shapes(resolution, split))
         return Images(name, identity, tensors.pop("images"), tensors.pop("labels"), shapes.CLASSES, tensors)
     if kind == "shards":
-        shards = open_shards(place, resolution, identity, cache)
+        shards = open_shards(place, resolution, digest(name, resolution), cache)
         classes = shards.classes
         tensors = made_once(file, lambda: _shards(shards))
         chosen = torch.full((len(shards),), split != "test")
