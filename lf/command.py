@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel
 
+from lf import stop
 from lf.config import help_of, merge, overrides, parse, preset
 from lf.errors import UserError
 
@@ -19,6 +20,9 @@ def door(main: Callable[[list[str]], None]) -> NoReturn:
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except stop.Stopped as stopped:
+        print(f"stopped ({stopped}); the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)

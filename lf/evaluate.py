@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lf import data
+from lf import data, stop
 from lf.command import config_from, door
 from lf.config import Evaluation, Runtime, Strict, Training, preset
 from lf.denoiser import LatentForcing
@@ -50,6 +50,8 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
     shown, sampling = [], 0.0
     for start in range(mine.start, mine.stop, runtime.batch):
+        if stop.asked() and world.rank == 0:
+            raise stop.Stopped(stop.asked())
         mark = time.monotonic()
         some = range(start, min(start + runtime.batch, mine.stop))
         images, _ = model.images(some, config, guide=guide, batch=runtime.batch)

@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from lf.claims import claim
 
 
 def replace(file: Path, text: str) -> None:
@@ -36,7 +37,7 @@ def made_once(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Te
     """The tensors in ``file``, made and kept there at first use; of several processes only one makes them."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        with FileLock(f"{file}.lock"):
+        with claim(Path(f"{file}.lock")):
             if not file.exists():
                 replace_tensors(file, make())
     return load_file(file)

@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lf import checkpoint, data
+from lf.claims import claim, held
 from lf.config import Evaluation, Runtime, Training, identity
 from lf.denoiser import training_of
 from lf.errors import UserError, nearest
@@ -49,12 +48,8 @@ class Run:
         """``done``, ``running`` (somebody holds it), ``begun`` (a checkpoint waits) or ``new``."""
         if self.row is not None:
             return "done"
-        if (self.folder / "lock").exists():
-            try:
-                with FileLock(self.folder / "lock", timeout=0):
-                    pass
-            except Timeout:
-                return "running"
+        if held(self.folder / "lock"):
+            return "running"
         return "begun" if checkpoint.begun(self.folder) else "new"
 
     @property
@@ -66,8 +61,7 @@ class Run:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the run for this process; another that wants it waits until it is done or dropped."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "lock"):
+        with claim(self.folder / "lock"):
             if not (self.folder / "config.json").exists():
                 replace(self.folder / "config.json", json.dumps(self.config, indent=1))
             yield

@@ -6,6 +6,7 @@ several tasks of a SLURM job, the processes share every batch. Every draw is a f
 was stopped goes on bit by bit from its last checkpoint, on any number of processes.
 """
 
+import signal
 import sys
 import time
 import warnings
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lf import checkpoint, data
+from lf import checkpoint, data, stop
 from lf.command import config_from, door
 from lf.config import Training
 from lf.data.loader import Damaged, batches
@@ -102,8 +103,11 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         losses[step] = world.mean(loss)
 
         log.step(step + 1, losses)
-        if world.rank == 0 and time.monotonic() - saved > runtime.checkpoint_seconds:
-            checkpoint.save(folder, model.network, emas, optimizer, step + 1, losses)
+        if world.rank == 0 and (stop.asked() or time.monotonic() - saved > runtime.checkpoint_seconds):
+            if stop.asked() != stop.LOST:
+                checkpoint.save(folder, model.network, emas, optimizer, step + 1, losses)
+            if stop.asked():
+                raise stop.Stopped(stop.asked())
             saved = time.monotonic()
     if world.rank:
         return {}  # the first one has the row
@@ -120,7 +124,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{dry}: needs a number of images a second, such as --dry-run=500")
         rehearse(config, float(rate))
         return
-    row = train(config)
+    with stop.on(signal.SIGINT, signal.SIGTERM):
+        row = train(config)
     folder = Path(config.runtime.runs) / "training" / row["id"]
     if join(config.runtime.torch_device).rank == 0:
         print(f"done: {folder}  loss {row['loss']:.4f}  {row['seconds']:.0f} s")

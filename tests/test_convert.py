@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from public import PublicNet, args_of, randomize, sincos, write_checkpoint
+from published import PublicNet, args_of, randomize, sincos, write_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.io import read_image

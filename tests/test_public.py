@@ -1,11 +1,11 @@
-"""`lf` against `public.py`, an independent plain implementation of the released networks, samplers and losses."""
+"""`lf` against `published.py`, an independent plain implementation of the released networks, samplers and losses."""
 
 from functools import partial
 
-import public
+import published
 import pytest
 import torch
-from public import PublicNet, randomize
+from published import PublicNet, randomize
 from torch import Tensor
 
 from lf.config import Sampling, Training, parse
@@ -116,20 +116,20 @@ def config(latent: bool, network: dict | None = None, **training: object) -> Tra
 
 
 PATHS = [
-    ({"name": "cascaded"}, {}, public.cascaded_path),
-    ({"name": "cascaded", "latent_max": 0.9}, {}, partial(public.cascaded_path, latent_max=0.9)),
-    ({"name": "cascaded"}, {"pixels_latent": 0.575}, partial(public.cascaded_path, shift_dino=0.575)),
+    ({"name": "cascaded"}, {}, published.cascaded_path),
+    ({"name": "cascaded", "latent_max": 0.9}, {}, partial(published.cascaded_path, latent_max=0.9)),
+    ({"name": "cascaded"}, {"pixels_latent": 0.575}, partial(published.cascaded_path, shift_dino=0.575)),
     (
         {"name": "cascaded", "latent_max": 0.8},
         {"pixels_latent": 0.575, "pixels": 1.7},
-        partial(public.cascaded_path, latent_max=0.8, shift_dino=0.575, shift_pixel=1.7),
+        partial(published.cascaded_path, latent_max=0.8, shift_dino=0.575, shift_pixel=1.7),
     ),
     *(
-        ({"name": "shifted", "alpha": alpha}, {}, partial(public.shifted_path, alpha=alpha))
+        ({"name": "shifted", "alpha": alpha}, {}, partial(published.shifted_path, alpha=alpha))
         for alpha in (1 / 64, 1 / 9, 1 / 4, 1, 4, 9, 16, 64)
     ),
     *(
-        ({"name": "offset", "offset": offset}, {}, partial(public.offset_path, offset=offset))
+        ({"name": "offset", "offset": offset}, {}, partial(published.offset_path, offset=offset))
         for offset in (-0.5, -0.1, 0.1, 0.3, 0.9)
     ),
 ]
@@ -145,7 +145,9 @@ def test_paths_are_equal(path: dict, shift: dict, plain: partial, steps: int) ->
 
 def test_the_path_of_jit_is_equal() -> None:
     found = Sampling(steps=50).path_for(config(latent=False))
-    torch.testing.assert_close(found, torch.tensor(public.pixel_only_path(50), dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        found, torch.tensor(published.pixel_only_path(50), dtype=torch.float64), rtol=0, atol=1e-6
+    )
 
 
 # --- guided trajectories
@@ -186,7 +188,7 @@ TRAJECTORIES = [
 def plain_path(path: dict, shift: dict, steps: int) -> list[tuple[float, ...]]:
     parameters = {key: value for key, value in path.items() if key != "name"}
     parameters |= {"shift_dino": shift["pixels_latent"]} if shift else {}
-    return getattr(public, f"{path['name']}_path")(steps, **parameters)
+    return getattr(published, f"{path['name']}_path")(steps, **parameters)
 
 
 @pytest.mark.parametrize(("path", "shift", "guidance"), TRAJECTORIES)
@@ -200,7 +202,7 @@ def test_guided_trajectories_are_equal(path: dict, shift: dict, guidance: dict) 
     noise, y = model.noise(range(3), seed=0), torch.tensor([0, 1, 4])
 
     intervals = guidance.get("interval", {})
-    expected = public.sample(
+    expected = published.sample(
         strong,
         noise,
         y,
@@ -234,8 +236,8 @@ def test_the_trajectory_of_jit_is_equal() -> None:
         Sampling, {"steps": 10, "guidance": {"kind": "cfg", "scale": {"pixels": 2.9}, "interval": {"pixels": (0.1, 1)}}}
     )
     noise, y = model.noise(range(3), seed=0), torch.tensor([0, 1, 4])
-    expected = public.sample(
-        net, noise, y, public.pixel_only_path(10), null=5, kind="cfg", scales=(2.9,), intervals=((0.1, 1.0),)
+    expected = published.sample(
+        net, noise, y, published.pixel_only_path(10), null=5, kind="cfg", scales=(2.9,), intervals=((0.1, 1.0),)
     )
     (found,) = sample(
         partial(model._guided, sampling, None, y), noise, sampling.path_for(model.config), sampling.solver
@@ -256,7 +258,7 @@ def test_losses_and_their_gradients_are_equal(t_clip: float) -> None:
     t = torch.tensor([[0, 0], [0.3, 0.9], [0.99, 0.2], [1, 1], [0.94, 0.96], [0.6, 0.7]])
     weight = torch.tensor([[1, 0], [0, 1], [1, 1], [1, 2], [1, 1], [0.5, 1.0]])
     y = torch.tensor([0, 1, 2, 5, 4, 5])
-    expected = public.loss(net, x, noise, t, weight, y, lambdas=(1, 0.333), t_clip=t_clip)
+    expected = published.loss(net, x, noise, t, weight, y, lambdas=(1, 0.333), t_clip=t_clip)
     found = model.loss(x, noise, Times(t, weight), y)[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     expected.backward()
@@ -275,7 +277,7 @@ def test_the_loss_with_repa_is_equal() -> None:
     model = bundle(net, training)
     x, noise, align = torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16), torch.randn(4, 12, 4, 4)
     t, y = torch.tensor([[0.0], [0.4], [0.8], [0.97]]), torch.tensor([0, 1, 5, 2])
-    expected = public.loss(
+    expected = published.loss(
         net, [x], [noise], t, torch.ones(4, 1), y, lambdas=(1.0,), t_clip=0.05, repa=(0.7, align)
     ).item()
     found = model.loss([x], [noise], Times(t, torch.ones(4, 1)), y, align)[0].item()

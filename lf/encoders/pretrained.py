@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from filelock import FileLock
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lf.claims import claim
 from lf.data.base import Dataset
 from lf.encoders.base import LATENT_STD, Encode, Encoder
 from lf.encoders.weights import digest, find
@@ -114,7 +114,7 @@ class Pretrained(Encoder):
         if not self.stats:
             file = self.kept(data, patch, cache)
             if not file.exists():
-                with FileLock(f"{file}.lock"):
+                with claim(Path(f"{file}.lock")):
                     if not file.exists():
                         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
                         workers = min(WORKERS, os.cpu_count() or 1)

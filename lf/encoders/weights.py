@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import omegaconf
 import torch
-from filelock import FileLock
 from huggingface_hub import HfApi, constants, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from lf.claims import claim
 from lf.errors import UserError
 
 TIMEOUT = 10  # seconds until a server counts as out of reach; the clients' own retries take far longer
@@ -53,7 +53,7 @@ def _from_url(key: str, url: str) -> Path:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with claim(Path(f"{target}.lock")):
             if not target.exists():
                 torch.hub.download_url_to_file(url, str(target))
     except OSError as error:

@@ -1,0 +1,186 @@
+"""What runs in a job: a training, or evaluations of one; and what it leaves behind, whatever becomes of it.
+
+runs/jobs/<unit>/job.json        where it was submitted last
+runs/jobs/<unit>/attempts.jsonl  one line when it begins, one when it ends
+runs/jobs/<unit>/failure.json    why it stopped for good; `sweeps.retry` removes it
+"""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import submitit
+import torch
+from submitit.core.utils import DelayedSubmission
+
+from lf import stop
+from lf.config import Evaluation, Training
+from lf.evaluate import evaluate
+from lf.files import replace
+from lf.runs import evaluation_run, training_run
+from lf.train import train
+from lf.world import join
+from sweeps.failures import Failure, classify
+
+SAME = 3  # cells that fail with one traceback hold the rest of their sweep
+
+
+class Held(Exception):
+    """The sweep is held: too many of its cells failed alike. This one was not begun."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of a sweep that is one job: a training, or some evaluations of a training.
+
+    Attributes:
+        training: the training, with the runtime that it runs in.
+        evaluations: what to evaluate; empty: the training itself.
+        title: what it is, for a person.
+    """
+
+    training: Training
+    evaluations: tuple[Evaluation, ...] = ()
+    title: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Its name: equal work, equal name, in any sweep."""
+        trained = training_run(self.training)
+        if not self.evaluations:
+            return f"train-{trained.id}"
+        ids = [evaluation_run(trained, evaluation).id for evaluation in self.evaluations]
+        return f"evaluate-{trained.id}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
+
+    @property
+    def kind(self) -> str:
+        """``train`` or ``evaluate``."""
+        return "evaluate" if self.evaluations else "train"
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its jobs are noted."""
+        return Path(self.training.runtime.runs) / "jobs" / self.key
+
+    @property
+    def done(self) -> bool:
+        """Whether all its results are there."""
+        trained = training_run(self.training)
+        if not self.evaluations:
+            return trained.row is not None
+        return all(evaluation_run(trained, evaluation).row is not None for evaluation in self.evaluations)
+
+    def run(self, smaller: int) -> None:
+        """Does what is missing of it, with micro-batches halved ``smaller`` times."""
+        runtime = self.training.runtime
+        share = -(-self.training.batch // join(runtime.torch_device).size)
+        changes = {
+            "micro_batch": max(1, (runtime.micro_batch or share) >> smaller),
+            "batch": max(1, runtime.batch >> smaller),
+        }
+        training = self.training
+        if smaller:
+            training = training.model_copy(update={"runtime": runtime.model_copy(update=changes)})
+        if not self.evaluations:
+            train(training)
+        for evaluation in self.evaluations:
+            evaluate(training_run(training), evaluation)
+
+
+class Work:
+    """A `Unit` as submitit runs it: it may be stopped at any moment and is then queued again."""
+
+    def __init__(self, unit: Unit, sweep: Path):
+        self.unit, self.sweep = unit, sweep
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit when the job is to be queued again: what is done is in the run store already."""
+        return DelayedSubmission(self)
+
+    def __call__(self) -> str:
+        """Runs the unit; returns ``done``."""
+        if (self.sweep / "held.json").exists():
+            raise Held(json.loads((self.sweep / "held.json").read_text())["message"])
+        requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
+        first = int(os.environ.get("SLURM_PROCID", 0)) == 0
+        note = self._note if first else lambda **_: None
+        note(began=time.time(), node=socket.gethostname(), slurm_node=os.environ.get("SLURMD_NODENAME", ""), job=_job())
+        smaller = 0
+        while True:
+            try:
+                with stop.on(signal.SIGUSR2):
+                    self.unit.run(smaller)
+                note(ended=time.time(), outcome="done")
+                return "done"
+            except stop.Stopped as stopped:
+                note(ended=time.time(), outcome="preempted", message=str(stopped))
+                if callable(requeue) and str(stopped) == "SIGUSR2":
+                    requeue(signal.SIGUSR2, None)  # does not come back
+                raise
+            except Exception as error:
+                failure = classify(error)
+                batch = self.unit.training.runtime.micro_batch or self.unit.training.batch
+                if failure.kind == "memory" and batch >> (smaller + 1):
+                    smaller += 1
+                    note(
+                        outcome="memory",
+                        message=f"{failure.message}; going on with micro-batches of {batch >> smaller}",
+                    )
+                    torch.cuda.empty_cache()
+                    continue
+                note(ended=time.time(), outcome=failure.kind, message=failure.message)
+                if failure.kind != "lost":
+                    self._fail(failure)
+                raise
+
+    def _note(self, **what: Any) -> None:
+        self.unit.folder.mkdir(parents=True, exist_ok=True)
+        with (self.unit.folder / "attempts.jsonl").open("a") as file:
+            file.write(json.dumps(what) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _fail(self, failure: Failure) -> None:
+        """Leaves word of it and, if others of the sweep failed alike, holds what has not begun."""
+        replace(self.unit.folder / "failure.json", json.dumps(asdict(failure), indent=1))
+        units = json.loads((self.sweep / "sweep.json").read_text())["units"]
+        alike = [
+            unit["key"]
+            for unit in units
+            if (why := failure_of(self.unit.folder.parent / unit["key"])) and why["signature"] == failure.signature
+        ]
+        if failure.kind == "bug" and len(alike) >= SAME:
+            message = (
+                f"{len(alike)} cells failed alike ({failure.message}); the rest is held. Mend it, then sweeps.retry"
+            )
+            replace(self.sweep / "held.json", json.dumps({"message": message, "units": alike}))
+
+
+def _job() -> str:
+    try:
+        return str(submitit.JobEnvironment().job_id)
+    except RuntimeError:
+        return ""
+
+
+def failure_of(folder: Path) -> dict[str, Any] | None:
+    """Why a unit stopped for good, or None."""
+    file = folder / "failure.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """What the unit's jobs noted, in order."""
+    file = folder / "attempts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+Say = Callable[[str], None]
