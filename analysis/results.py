@@ -57,7 +57,7 @@ def samples(sweep: str, frame: pd.DataFrame, runs: Path | None = Path("runs")) -
 
 
 def _rows(sweep: str, runs: Path | None) -> tuple[list[dict[str, Any]], str]:
-    manifest = runs / "sweeps" / f"{sweep}.json" if runs else None
+    manifest = runs / "sweeps" / sweep / "sweep.json" if runs else None
     if runs and manifest and manifest.exists():
         cells = json.loads(manifest.read_text())["cells"]
         return [_row(cell, runs) for cell in cells], f"{runs}/"
@@ -65,7 +65,7 @@ def _rows(sweep: str, runs: Path | None) -> tuple[list[dict[str, Any]], str]:
     if file.exists():
         return [json.loads(line) for line in file.read_text().splitlines()], f"results/{sweep}/"
     known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
-        f.stem for f in (runs or RESULTS).glob("sweeps/*.json")
+        f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json")
     ]
     raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
 

@@ -1,5 +1,6 @@
 """What a training says while it runs."""
 
+import json
 import math
 import time
 from typing import Any
@@ -71,7 +72,8 @@ class Log:
             left = time.strftime("%H:%M:%S", time.gmtime(a_step * (config.steps - step)))
             print(f"train {self.run.id}: step {step}/{config.steps}, {said}, {left} left", flush=True)
             self.said = now
-        replace(self.run.folder / "progress", str(step))
+        told = {"step": step, "loss": mean[0], "seconds_per_step": a_step}
+        replace(self.run.folder / "progress", json.dumps(told))
 
     def close(self, losses: torch.Tensor) -> dict[str, Any]:
         """The run's row."""

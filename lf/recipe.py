@@ -34,7 +34,7 @@ def rehearse(config: Training, rate: float = 0) -> None:
     classes = len(images.classes) if images else 1000
     model = LatentForcing(config, classes)
     show(config, model, images, rate)
-    print(_step(config, model, images))
+    print(one_step(config, model, images))
 
 
 def show(config: Training, model: LatentForcing, images: Dataset | None, rate: float) -> None:
@@ -77,9 +77,15 @@ def show(config: Training, model: LatentForcing, images: Dataset | None, rate: f
     Console(width=None if Console().is_terminal else 80).print(table)
 
 
-def _step(config: Training, model: LatentForcing, images: Dataset | None) -> str:
-    """One forward and backward pass and optimiser step of the first images; returns what to say about it."""
-    some, said = _few(config, images)
+def one_step(config: Training, model: LatentForcing, images: Dataset | None, encode: bool = True) -> str:
+    """One forward and backward pass and optimiser step of the first images; returns what to say about it.
+
+    What is missing, data or encoders, is stood in for by random numbers; without ``encode`` all latents are.
+
+    Raises:
+        UserError: the loss is not a number.
+    """
+    some, said = _few(config, images, encode)
     tiny = config.model_copy(update={"batch": FEW})
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
     began = time.monotonic()
@@ -92,7 +98,7 @@ def _step(config: Training, model: LatentForcing, images: Dataset | None) -> str
     return f"one step of {FEW} images on the CPU: loss {loss[0]:.4f}, {time.monotonic() - began:.1f} s{said}"
 
 
-def _few(config: Training, images: Dataset | None) -> tuple[Batch, str]:
+def _few(config: Training, images: Dataset | None, encode: bool) -> tuple[Batch, str]:
     """Two images with their latents, and a remark where something stands in for what is missing."""
     said = ""
     if images:
@@ -105,19 +111,23 @@ def _few(config: Training, images: Dataset | None) -> tuple[Batch, str]:
     shown = Images(config.data, "rehearsal", few.images, few.labels, ("",))
     latents = []
     for encoder in (*config.latents, *([config.repa] if config.repa else [])):
-        latent, missing = _latent(encoder, shown, config)
+        latent, missing = _latent(encoder, shown, config, encode)
         latents.append(latent)
         said += f"\n{missing}; random latents stood in" if missing else ""
     return few._replace(latents=tuple(latents)), said
 
 
-def _latent(encoder: Encoder, shown: Images, config: Training) -> tuple[torch.Tensor, str]:
-    with tempfile.TemporaryDirectory() as scratch:  # statistics of two images must not be kept
+def _latent(encoder: Encoder, shown: Images, config: Training, real: bool) -> tuple[torch.Tensor, str]:
+    missing = ""
+    if real:
         try:
-            encode = encoder.load(shown, config.network.patch, Path(scratch))
+            encoder.check()
+            with tempfile.TemporaryDirectory() as scratch:  # statistics of two images must not be kept
+                encode = encoder.load(shown, config.network.patch, Path(scratch))
             with torch.no_grad():
                 return encode(to_float(shown.images)), ""
         except UserError as error:
-            grid = config.resolution // config.network.patch
-            shape = (len(shown), encoder.channels(config.network.patch), grid, grid)
-            return torch.randn(shape, generator=torch.Generator().manual_seed(0)), str(error)
+            missing = str(error)
+    grid = config.resolution // config.network.patch
+    shape = (len(shown), encoder.channels(config.network.patch), grid, grid)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)), missing

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,12 +53,6 @@ class Run:
             return "running"
         return "begun" if checkpoint.begun(self.folder) else "new"
 
-    @property
-    def progress(self) -> int:
-        """Steps done, as the run last said."""
-        file = self.folder / "progress"
-        return int(file.read_text()) if file.exists() else 0
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the run for this process; another that wants it waits until it is done or dropped."""
@@ -65,6 +60,16 @@ class Run:
             if not (self.folder / "config.json").exists():
                 replace(self.folder / "config.json", json.dumps(self.config, indent=1))
             yield
+
+    def put_aside(self) -> None:
+        """Moves what is there out of the way, under a name that tells when; the run is new again."""
+        if self.folder.exists():
+            with claim(self.folder / "lock"):
+                aside = self.folder.with_name(f"{self.id}.{time.strftime('%Y%m%d-%H%M%S')}")
+                aside.mkdir()
+                for file in self.folder.iterdir():
+                    if not file.name.startswith("lock"):
+                        file.rename(aside / file.name)
 
     def finish(self, row: dict[str, Any]) -> dict[str, Any]:
         """Writes the result, with the code's revision and the machine; returns it."""
@@ -135,6 +140,8 @@ def _content(name: str, file: str) -> str:
 def revision() -> str:
     """The code's git revision, with ``+`` where the tree is changed; ``unknown`` outside a checkout."""
     where = Path(__file__).parent
+    if (where.parent / "REVISION").exists():  # a copy made for a sweep's jobs
+        return (where.parent / "REVISION").read_text()
     try:
         git = ["git", "-C", str(where)]
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout

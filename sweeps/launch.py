@@ -1,19 +1,18 @@
-"""`python -m sweeps.launch NAME [--dry-run] [--executor auto|local|slurm] [key=value …]`: runs a sweep.
-
-`--list` names the sweeps; `--dry-run` prints the plan and starts nothing.
+"""`python -m sweeps.launch NAME [key=value …]`: runs a sweep, on SLURM where there is one, else on this machine.
 
 Only what is missing is run. A key is a training key (``steps=100``, ``data=digits``, ``network.width=64``), or one of
-``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``, ``workers``, ``slurm.*``.
+``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``, ``cluster.*`` (over cluster.toml), ``workers``, `budget_hours`.
+On SLURM the launcher may go at any time (Ctrl-C, `--no-wait`): the jobs go on, `sweeps.status` tells how far they are,
+and the same command follows again.
 """
 
 import argparse
 import os
-import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import submitit
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,26 +20,26 @@ from rich.table import Table
 
 from analysis import report
 from lf import data
+from lf.claims import claim
 from lf.command import door
-from lf.config import Evaluation, Training, help_of, merge, overrides, parse
+from lf.config import Training, help_of, merge, overrides, parse
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
-from lf.files import replace
-from lf.runs import training_run
 from lf.train import train
-from sweeps.plan import Cell, Job, Launch, jobs, question, questions, rates, record, why_new
+from sweeps import cluster as clusters
+from sweeps import state
+from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
+from sweeps.preflight import preflight
+from sweeps.queue import Chain, Local, Queue, Slurm, answers, job_of
+from sweeps.snapshot import snapshot
+from sweeps.state import State
+from sweeps.work import attempts, fail
 
 console = Console()
+SHOWN = 30  # trainings that get a line or a bar of their own
 
 
-def work(training: Training, evaluations: list[Evaluation]) -> None:
-    """One job: trains unless done, then evaluates what is missing."""
-    train(training)
-    for evaluation in evaluations:
-        evaluate(training_run(training), evaluation)
-
-
-def settings(words: list[str]) -> Launch:
+def settings(words: Sequence[str]) -> Launch:
     """A launch from ``key=value`` words; training keys may be given bare."""
     given = overrides(words)
     known = {*Launch.model_fields, *Training.model_fields}
@@ -56,110 +55,114 @@ def settings(words: list[str]) -> Launch:
 
 def on_slurm(launch: Launch) -> bool:
     """Whether jobs go to SLURM: where there is one, unless ``executor=local``."""
-    here = shutil.which("sbatch") is not None
-    if launch.executor == "slurm" and not here:
-        raise UserError("executor=slurm: no sbatch on this machine; allowed here: auto, local")
-    return here and launch.executor != "local"
-
-
-def executor_of(launch: Launch, folder: Path) -> submitit.AutoExecutor:
-    """Where jobs are submitted to."""
-    slurm = on_slurm(launch)
-    given = {"slurm_job_name": "lf", **launch.slurm} if slurm else {"gpus_per_node": torch.cuda.device_count()}
-    given = {"timeout_min": 7 * 24 * 60, **given}
-    executor = submitit.AutoExecutor(folder / "%j", cluster="slurm" if slurm else "local")
-    try:
-        executor.update_parameters(**given)
-    except (NameError, TypeError, ValueError) as error:
-        raise UserError(f"slurm: {error}") from None
-    return executor
+    if launch.executor == "local":
+        return False
+    why_not = answers()
+    if launch.executor == "slurm" and why_not:
+        raise UserError(f"executor=slurm: {why_not}; allowed here: auto, local")
+    return not why_not
 
 
 def workers_of(launch: Launch) -> int:
-    """How many jobs run at a time."""
-    here = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    return launch.workers or (16 if on_slurm(launch) else here)
+    """How many jobs run at a time on this machine."""
+    return launch.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
-def show(name: str, launch: Launch, todo: list[Job]) -> None:
+def show(name: str, launch: Launch, planned: Plan) -> None:
     """The plan: every training with its cells, what is there, what made the rest new, and a forecast."""
     table = Table(
         "training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None
     )
-    steps = images = 0
-    for job in todo:
-        state, missing = job.run.state, job.missing
-        steps += 0 if state == "done" else job.training.steps
-        images += sum(cell.evaluation.n for cell in missing)
-        wanted = [cell.run for cell in missing]
-        reason = why_new(job.run) if state != "done" else why_new(wanted[0]) if wanted else ""
-        done = str(len(job.cells) - len(missing))
-        table.add_row(job.title, "cached" if state == "done" else state, str(len(job.cells)), done, reason)
+    for trained, cells in list(planned.trainings.items())[:SHOWN]:
+        missing = [cell for cell in cells if cell.run.row is None]
+        now = trained.state
+        reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
+        state_shown = "cached" if now == "done" else now
+        table.add_row(cells[0].title, state_shown, str(len(cells)), str(len(cells) - len(missing)), reason)
     console.print(table)
-    cost = rates(Path(launch.runtime.runs))
-    if steps or images:
-        forecast = f"{steps:,} training steps and {images:,} images to do"
-        if cost:
-            minutes = (steps * cost["step"] + images * cost["image"]) / workers_of(launch) / 60
-            forecast += f": about {minutes:.0f} min, {workers_of(launch)} jobs at a time ({cost['step']:.3f} s a step, "
-            forecast += f"{cost['image']:.3f} s an image: medians of {cost['source']})"
-        console.print(forecast)
+    if len(planned.trainings) > SHOWN:
+        console.print(f"and {len(planned.trainings) - SHOWN:,} trainings more")
+    if planned.steps or planned.images:
+        console.print(
+            f"{planned.steps:,} training steps and {planned.images:,} images to do{forecast(planned, launch)}"
+        )
 
 
-def follow(todo: list[Job], launch: Launch, folder: Path) -> dict[str, str]:
-    """Submits the jobs, a bounded number at a time, and waits; returns the failures by training id."""
-    executor, workers = executor_of(launch, folder), workers_of(launch)
-    runtime = launch.runtime
-    if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
-        runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers)})
-    waiting, failed = list(todo), dict[str, str]()
-    running: dict[str, tuple[Job, submitit.Job[None]]] = {}
-    bars = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
+def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int) -> dict[str, State]:
+    """Submits what is neither done nor under way nor stopped for good; returns every unit's state before that.
+
+    A unit whose jobs died without a word is submitted again, away from where it died, up to ``retries`` times.
+    """
+    jobs = sweep.parents[1] / "jobs"
+    found = state.states(sweep, manifest["units"], queue.states())
+    again: dict[str, list[Chain]] = {}
+    for chain in planned.chains:
+        waiting = [unit for unit in chain.units if found[unit.key].name in ("new", "lost")]
+        if chain.train and state.alive(found[chain.train.key]):
+            waiting = []  # its evaluations follow it
+        avoid = ""
+        for unit in list(waiting):
+            if found[unit.key].name != "lost":
+                continue
+            times = state.died(jobs / unit.key)
+            if times > retries:
+                fail(jobs / unit.key, "lost", f"its job ended without a word {times} times ({found[unit.key].note})")
+                waiting.remove(unit)
+            elif times:
+                avoid = attempts(jobs / unit.key)[-1].get("slurm_node", "")
+        if not waiting:
+            continue
+        first = waiting[0] if waiting[0].kind == "train" else None
+        again.setdefault(avoid, []).append(Chain(first, [unit for unit in waiting if unit is not first]))
+    for avoid, chains in again.items():
+        queue.submit(chains, avoid)
+    return found
+
+
+def follow(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int, fail_fast: bool) -> None:
+    """Waits until every unit is done or stopped for good, and submits again what was lost."""
+    units, told = manifest["units"], dict[str, str]()
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn())  # fmt: skip
     with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
-        shown = {job.run.id: progress.add_task(job.title, total=job.training.steps, note="waiting") for job in todo}
-        try:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    job = waiting.pop(0)
-                    training = job.training.model_copy(update={"runtime": runtime})
-                    handle = executor.submit(work, training, [cell.evaluation for cell in job.missing])
-                    running[job.run.id] = job, handle
-                    _say(progress, f"started  {job.title}  (job {handle.job_id})")
-                for key, (job, handle) in list(running.items()):
-                    left = len(job.missing)
-                    note = f"{len(job.cells) - left}/{len(job.cells)} evaluated"
-                    step = job.training.steps if job.run.row else job.run.progress
-                    progress.update(shown[key], completed=step, note=note)
-                    if handle.done():
-                        del running[key]
-                        error = handle.exception()
-                        if error or left:
-                            failed[key] = _reason(error, handle)
-                        outcome = "FAILED  " if key in failed else "finished"
-                        _say(progress, f"{outcome} {job.title}  {failed.get(key, note)}")
-                time.sleep(1)
-        except KeyboardInterrupt:
-            for _, handle in running.values():
-                handle.cancel()
-            console.print("stopped; the same command goes on from the last checkpoints")
-            raise
-    return failed
+        total = progress.add_task("all", total=len(units), note="")
+        shown = {unit["key"]: progress.add_task(unit["title"], total=unit["steps"], note="waiting")
+                 for unit in units if unit["kind"] == "train" and len(units) <= SHOWN}  # fmt: skip
+        while True:
+            found = submit(queue, sweep, manifest, planned, retries)
+            for unit in units:
+                now = found[unit["key"]]
+                if told.get(unit["key"]) != now.name and now.name not in ("pending", "new"):
+                    _say(progress, f"{now.name:<9} {unit['kind']:<9} {unit['title']}  {now.note}")
+                    told[unit["key"]] = now.name
+                if unit["key"] in shown:
+                    step = unit["steps"] if now.name == "done" else now.step
+                    note = "" if now.loss is None else f"loss {now.loss:.4f}"
+                    progress.update(shown[unit["key"]], completed=step, note=note or now.name)
+            over = [key for key, now in found.items() if now.name in state.FINAL]
+            progress.update(total, completed=len(over))
+            if fail_fast and any(now.name == "failed" for now in found.values()):
+                queue.cancel(_jobs(sweep, manifest))
+                return
+            if len(over) == len(units):
+                return
+            time.sleep(1 if isinstance(queue, Local) else 3)
 
 
 def _say(progress: Progress, line: str) -> None:
-    (progress.console if console.is_terminal else console).print(line, highlight=False, soft_wrap=True)
+    (progress.console if console.is_terminal else console).print(line.rstrip(), highlight=False, soft_wrap=True)
 
 
-def _reason(error: BaseException | None, handle: Any) -> str:
-    said = str(error).partition("You can check full logs")[0] if error else "ended without a result"
-    lines = [line for line in said.splitlines() if line.strip(" -")]
-    return f"{lines[-1]} (log: {handle.paths.stderr})"
+def _jobs(sweep: Path, manifest: dict[str, Any]) -> list[str]:
+    return [job["job"] for unit in manifest["units"] if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
+
+
+def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
+    """The cells whose title holds ``only``. Raises `UserError` if none does."""
+    found = [cell for cell in cells if only in cell.title or only in cell.run.id]
+    if not found:
+        raise UserError(f"--only {only}: no such cell; one is called '{cells[0].title}'")
+    return found
 
 
 def main(argv: list[str]) -> None:
@@ -170,7 +173,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("sweep", nargs="?", help="name of the question")
     parser.add_argument("--list", action="store_true", help="name the sweeps")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
     parser.add_argument("--executor", help="auto, local or slurm")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title holds TEXT")
+    parser.add_argument("--force", action="store_true", help="run the cells again; what is there is put aside")
+    parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure")
+    parser.add_argument("--local", metavar="CELL", default="", help="run one cell here, in this process, and stop")
     parser.add_argument("words", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(argv)
     if options.list:
@@ -181,22 +189,70 @@ def main(argv: list[str]) -> None:
     if not options.sweep:
         raise UserError("name a sweep, such as order_ablation; --list names them all")
     module = question(options.sweep)
-    launch = settings([*options.words, *([f"executor={options.executor}"] if options.executor else [])])
+    words = [*options.words, *([f"executor={options.executor}"] if options.executor else [])]
+    launch = settings(words)
+    profile, where = clusters.load(launch.cluster)
+    launch = launch.placed(profile)
     sample = launch.train()
     data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
     cells: list[Cell] = list(module.cells(launch))
-    planned = jobs(cells)
-    for cell in cells:
-        cell.run  # noqa: B018 (every path is built before anything starts)
+    if options.only or options.local:
+        cells = chosen(cells, options.only or options.local)
+    if options.local:
+        train(cells[0].training)
+        console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
+        return
+    if options.force and not options.dry_run:
+        for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:
+            kept.put_aside()
+    runtime = launch.runtime
+    if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
+        runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
+    planned = plan(cells, runtime, profile.evaluations)
     show(options.sweep, launch, planned)
+    slurm = on_slurm(launch)
+    console.print(f"on SLURM, as {where} says" if slurm else f"on this machine, {workers_of(launch)} jobs at a time")
     if options.dry_run:
         return
-    root = Path(launch.runtime.runs)
-    replace(root / "sweeps" / f"{options.sweep}.json", record(options.sweep, cells))
-    began = time.monotonic()
-    todo = [job for job in planned if job.missing]
-    failed = follow(todo, launch, root / "jobs") if todo else {}
-    report.show(options.sweep, root, console)
+    run(options.sweep, words, launch, planned, profile, slurm, options.wait or not slurm, options.fail_fast)
+
+
+def run(
+    name: str, words: list[str], launch: Launch, planned: Plan, profile: clusters.Cluster, slurm: bool, wait: bool,
+    fail_fast: bool,
+) -> None:  # fmt: skip
+    """Submits a plan, follows it, and shows what came out."""
+    root, began = Path(launch.runtime.runs).absolute(), time.monotonic()
+    sweep = root / "sweeps" / name
+    todo = [unit for chain in planned.chains for unit in chain.units if not unit.done]
+    if todo:
+        preflight(planned, launch, sweep)
+    with claim(sweep / "lock"):  # of two launchers one submits, the other finds that done
+        code = snapshot(sweep)
+        queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
+        manifest = planned.manifest(name, words, "slurm" if slurm else "local", code)
+        state.write(sweep, manifest)
+        if slurm:
+            submit(queue, sweep, manifest, planned, profile.retries)
+    if not wait:
+        console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
+        return
+    try:
+        with claim(sweep / "follower"):  # of several one follows and submits what is lost
+            follow(queue, sweep, manifest, planned, profile.retries, fail_fast)
+    except KeyboardInterrupt:
+        if not slurm:
+            queue.cancel(_jobs(sweep, manifest))
+        again = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
+        console.print(f"stopped; {again}")
+        raise
+    report.show(name, root, console)
+    found = state.states(sweep, manifest["units"], {})
+    failed = [unit for unit in manifest["units"] if found[unit["key"]].name != "done"]
+    for unit in failed:
+        console.print(
+            f"{found[unit['key']].name}: {unit['kind']} {unit['title']}: {found[unit['key']].note}", soft_wrap=True
+        )
     console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     if failed:
         raise SystemExit(1)

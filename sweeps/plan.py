@@ -3,19 +3,23 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 import sweeps
 from lf.config import Evaluation, Runtime, Strict, Training, merge, parse, preset
 from lf.errors import UserError, nearest
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
+from sweeps.cluster import Cluster
+from sweeps.queue import Chain
+from sweeps.state import entry
+from sweeps.work import Unit
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class Cell:
     labels: Mapping[str, Any]
     training: Training
     evaluation: Evaluation
+
+    @property
+    def title(self) -> str:
+        """What it is, for a person."""
+        parts = (f"{k} {v:g}" if isinstance(v, float) else f"seed {v}" if k == "seed" else str(v)
+                 for k, v in self.labels.items())  # fmt: skip
+        return " ".join(parts)
 
     @cached_property
     def trained(self) -> TrainingRun:
@@ -37,17 +48,32 @@ class Cell:
         return evaluation_run(self.trained, self.evaluation)
 
 
+def _seeds(value: Any) -> Any:
+    first, dash, last = str(value).partition("-")
+    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else value
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+
+
 class Launch(Strict):
     """What a sweep is launched with."""
 
     preset: str = "shapes"
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: Seeds = Field((0,), min_length=1, description="[0,1,2], or 0-99 for a hundred")
     training: dict[str, Any] = Field({}, description="changes to the preset's training; its keys may be given bare")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
     executor: Literal["auto", "local", "slurm"] = "auto"
-    workers: int = Field(0, ge=0, description="jobs at a time; 0: one a core, or one with a GPU; 16 on slurm")
-    slurm: dict[str, Any] = Field({}, description="parameters for submitit, such as slurm.slurm_partition=gpu")
+    workers: int = Field(0, ge=0, description="jobs at a time on this machine; 0: one a core, or one with a GPU")
+    cluster: dict[str, Any] = Field({}, description="values over cluster.toml's, such as cluster.train.nodes=2")
+    budget_hours: float = Field(0, ge=0, description="refuse to start what is forecast to take more; 0: no limit")
     runtime: Runtime = Runtime()
+
+    @cached_property
+    def resolved(self) -> Runtime:
+        """The preset's runtime with what was given over it."""
+        given = self.runtime.model_dump(include=self.runtime.model_fields_set)
+        return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
 
     def train(self, **fixed: Any) -> Training:
         """The preset's training with the launch's changes and, over both, the cell's ``fixed`` values."""
@@ -55,7 +81,16 @@ class Launch(Strict):
             if key in self.training and key != "seed":
                 raise UserError(f"{key}: set by the sweep itself and cannot be given")
         values = merge(merge(preset(self.preset)["training"], self.training), fixed)
-        return parse(Training, values | {"runtime": self.runtime}, "training")
+        return parse(Training, values | {"runtime": self.resolved}, "training")
+
+    def placed(self, profile: Cluster) -> "Launch":
+        """The same launch where a cluster's profile has its run store and its data."""
+        changes: dict[str, Any] = {}
+        if profile.runs and "runs" not in self.runtime.model_fields_set:
+            changes["runtime"] = self.runtime.model_copy(update={"runs": profile.runs})
+        if self.training.get("data") in profile.data:
+            changes["training"] = {**self.training, "data": profile.data[self.training["data"]]}
+        return self.model_copy(update=changes)
 
     def evaluate(self, **fixed: Any) -> Evaluation:
         """The same for an evaluation."""
@@ -78,45 +113,70 @@ def question(name: str) -> Any:
     return found[name]
 
 
-@dataclass
-class Job:
-    """What runs as one process: a training if one is needed, then all evaluations of it that are missing."""
+@dataclass(frozen=True)
+class Plan:
+    """What a launch has to do.
 
-    training: Training
-    run: Run
-    cells: list[Cell] = field(default_factory=list)
+    Attributes:
+        trainings: every training and its cells.
+        chains: the same as units of work, done or not.
+        steps, images: what is missing, in all.
+    """
 
-    @property
-    def title(self) -> str:
-        """What it is, for a person."""
-        labels = self.cells[0].labels
-        return f"{labels['model']} {labels['latent']} seed {labels['seed']}"
+    trainings: dict[TrainingRun, list[Cell]]
+    chains: list[Chain]
+    steps: int
+    images: int
 
-    @property
-    def missing(self) -> list[Cell]:
-        """Cells that have no row yet."""
-        return [cell for cell in self.cells if cell.run.row is None]
-
-
-def jobs(cells: list[Cell]) -> list[Job]:
-    """Cells grouped by the training they share."""
-    found: dict[str, Job] = {}
-    for cell in cells:
-        found.setdefault(cell.trained.id, Job(cell.training, cell.trained)).cells.append(cell)
-    return list(found.values())
-
-
-def record(name: str, cells: list[Cell]) -> str:
-    """The sweep's manifest: labels and both identities of each cell, as JSON."""
-    rows = [
-        {
-            **cell.labels,
-            "training_id": cell.trained.id,
-            "evaluation_id": cell.run.id,
+    def manifest(self, name: str, words: Sequence[str], executor: str, code: Path) -> dict[str, Any]:
+        """All that any process needs to know of the sweep, as JSON."""
+        units = []
+        for chain in self.chains:
+            for unit in chain.units:
+                trained = training_run(unit.training)
+                rows = [f"evaluation/{evaluation_run(trained, e).id}/row.json" for e in unit.evaluations]
+                after = chain.train.key if chain.train and unit is not chain.train else ""
+                units.append(entry(unit, trained.id, rows or [f"training/{trained.id}/row.json"], after))
+        cells = [
+            {**cell.labels, "title": cell.title, "training_id": cell.trained.id, "evaluation_id": cell.run.id}
+            for cells in self.trainings.values()
+            for cell in cells
+        ]
+        return {
+            "sweep": name,
+            "words": list(words),
+            "executor": executor,
+            "code": str(code),
+            "cells": cells,
+            "units": units,
         }
-        for cell in cells
-    ]
-    return json.dumps({"sweep": name, "cells": rows}, indent=1)
+
+
+def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
+    """Groups cells by the training they share, and tells what of them is missing.
+
+    Args:
+        cells: the cells of a sweep.
+        runtime: what the units run with.
+        evaluations: evaluations in one unit; 0: all of a training.
+    """
+    trainings: dict[TrainingRun, list[Cell]] = {}
+    for cell in cells:
+        trainings.setdefault(cell.trained, []).append(cell)
+    chains, steps, images = [], 0, 0
+    for trained, some in trainings.items():
+        training = trained.training.model_copy(update={"runtime": runtime})
+        missing = [cell for cell in some if cell.run.row is None]
+        chain = Chain(Unit(training, (), some[0].title))
+        share = evaluations or len(some)
+        for start in range(0, len(some), share):  # all of them, done or not: a unit keeps its name
+            part = some[start : start + share]
+            title = part[0].title if len(part) == 1 else f"{part[0].title} … ({len(part)})"
+            chain.evaluations.append(Unit(training, tuple(cell.evaluation for cell in part), title))
+        steps += training.steps if trained.row is None else 0
+        images += sum(cell.evaluation.n for cell in missing)
+        chains.append(chain)
+    return Plan(trainings, chains, steps, images)
 
 
 def why_new(run: Run) -> str:
@@ -145,6 +205,23 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat({str(i): v for i, v in enumerate(value)}, f"{prefix}{key}.")
         else:
             yield prefix + key, json.dumps(value) if isinstance(value, list) else value
+
+
+def forecast_hours(planned: Plan, launch: Launch) -> float | None:
+    """Hours that one worker would take; None where nothing was measured yet."""
+    cost = rates(Path(launch.runtime.runs))
+    return (planned.steps * cost["step"] + planned.images * cost["image"]) / 3600 if cost else None
+
+
+def forecast(planned: Plan, launch: Launch) -> str:
+    """The forecast as part of a sentence."""
+    cost, hours = rates(Path(launch.runtime.runs)), forecast_hours(planned, launch)
+    if hours is None:
+        return ""
+    took = f"{hours * 60:.0f} min" if hours < 3 else f"{hours:,.0f} hours"
+    return (
+        f": about {took} of one worker ({cost['step']:.3f} s a step, {cost['image']:.3f} s an image: {cost['source']})"
+    )
 
 
 def rates(runs: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,7 +112,7 @@ class Work:
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
         note = self._note if first else lambda **_: None
         note(began=time.time(), node=socket.gethostname(), slurm_node=os.environ.get("SLURMD_NODENAME", ""), job=_job())
-        smaller = 0
+        smaller = sum(bool(line.get("killed")) for line in attempts(self.unit.folder))  # for want of memory
         while True:
             try:
                 with stop.on(signal.SIGUSR2):
@@ -183,4 +182,6 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-Say = Callable[[str], None]
+def fail(folder: Path, kind: str, message: str) -> None:
+    """Stops a unit for good, from outside."""
+    replace(folder / "failure.json", json.dumps(asdict(Failure(kind, message)), indent=1))

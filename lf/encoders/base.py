@@ -28,3 +28,6 @@ class Encoder(Plugin):
     @abstractmethod
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""
+
+    def check(self) -> None:
+        """Raises `UserError` if something that `load` will need, such as weights, is missing."""

@@ -105,6 +105,9 @@ class Pretrained(Encoder):
     def backbone(self, place: Path, grid: int) -> Backbone:
         """The network with the weights at ``place``, to be used on ``grid`` × ``grid`` of its patches."""
 
+    def check(self) -> None:
+        self.place()
+
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         """The whitened encoder; statistics that are not given are measured once and kept under ``cache``."""
         grid, channels = data.resolution // patch, self.channels(patch)

@@ -1,7 +1,10 @@
 # Shared by start.sh and stop.sh: which processes belong to the cluster in $folder, and how they are ended.
 # shellcheck shell=bash
+# Pid files go stale, and names such as slurmd may be another cluster's. What the scripts start carries a mark in its
+# environment instead (a job's watcher inherits it from its slurmd), and a process of a job carries the cluster's name.
 
 export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps the daemons
+unset "${!SLURM_@}"                 # this may itself run inside a job of some other cluster
 
 # fail LINE [STATUS]: one line on stderr, and out.
 fail() {
@@ -9,54 +12,57 @@ fail() {
     exit "${2:-1}"
 }
 
-# Sets $folder and $cluster (SLURM's name for it, which every process of its jobs carries in its environment).
+# can_run: nothing here works elsewhere than on Linux, as root.
+can_run() {
+    [[ $(uname) == Linux ]] || fail "SLURM cannot start here: this is $(uname), not Linux" 3
+    [[ $(id -u) == 0 ]] || fail "SLURM cannot start here: its daemons need root, and this is user $(id -un)" 3
+}
+
+# name_folder FOLDER: sets $folder and $cluster.
 name_folder() {
     folder=$(realpath -m -- "$1")
     [[ $folder =~ ^[A-Za-z0-9/._+-]+$ ]] || fail "folder $folder: only letters, digits and /._+- may be in its name" 2
-    ((${#folder} <= 80)) || fail "folder $folder: the names of sockets in it would be too long; 80 characters at most" 2
+    ((${#folder} <= 90)) || fail "folder $folder: too long for the names of sockets in it; 90 characters at most" 2
     cluster=lf$(cksum <<<"$folder" | cut -d ' ' -f 1)
 }
 
-# has PID NAME=VALUE: whether the process was started with this in its environment.
-has() { tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qxF -- "$2"; } 2>/dev/null
+# started_with NAME=VALUE: the processes that have this in their environment.
+started_with() { grep -lsxzF -- "$1" /proc/[0-9]*/environ | cut -d / -f 3 || true; }
 
-# running DAEMON: sets $pid and succeeds if DAEMON of this folder runs. A stale pid file may name anybody's process,
-# so the process must have been started with this folder's SLURM_CONF.
-running() {
-    local program=${1%-n[0-9]*}
-    pid=$(cat "$folder/$1.pid" 2>/dev/null) && [[ -n $pid && $(cat "/proc/$pid/comm" 2>/dev/null) == "$program" ]] &&
-        has "$pid" "SLURM_CONF=$folder/slurm.conf"
-}
+# daemon NAME COMMAND…: starts it. It outlives the caller and must hold neither the caller's pipes nor its lock (9).
+daemon() { LF_SLURM_DAEMON="$folder $1" setsid "${@:2}" </dev/null >>"$folder/$1.out" 2>&1 9>&-; }
 
-# gone SECONDS PID…: waits until the processes have ended.
-gone() {
-    local until=$((SECONDS + $1)) process
+running() { [[ -n $(started_with "LF_SLURM_DAEMON=$folder $1") ]]; }
+
+# end SIGNAL PID…: and waits, 10 s at most before it is KILL.
+end() {
+    local signal=$1 process until=$((SECONDS + 10))
     shift
+    (($# == 0)) || kill "-$signal" "$@" 2>/dev/null || true
     for process; do
         while [[ -d /proc/$process && $(cut -d ' ' -f 3 "/proc/$process/stat" 2>/dev/null) != Z ]]; do
-            ((SECONDS < until)) || return 1
+            if ((SECONDS >= until)) && [[ $signal != KILL ]]; then
+                end KILL "$@"
+                return
+            fi
+            ((SECONDS < until + 10)) || fail "process $process does not end"
             sleep .05
         done
     done
 }
 
-# end DAEMON [SIGNAL]: and waits for it.
-end() {
-    if running "$1"; then
-        kill "-${2:-TERM}" "$pid" 2>/dev/null || true
-        gone 20 "$pid" || { kill -KILL "$pid" 2>/dev/null && gone 10 "$pid"; } || true
-    fi
-    rm -f "$folder/$1.pid"
+# end_daemon NAME [SIGNAL]
+end_daemon() {
+    local processes
+    mapfile -t processes < <(started_with "LF_SLURM_DAEMON=$folder $1")
+    end "${2:-TERM}" "${processes[@]}"
 }
 
-# end_jobs [NODE]: kills what jobs left here, the daemons that watched over them first.
-end_jobs() {
-    local directory process found=()
-    for directory in /proc/[0-9]*; do
-        process=${directory#/proc/}
-        [[ $process != "$$" ]] && has "$process" "SLURM_CLUSTER_NAME=$cluster" || continue
-        [[ -z ${1-} ]] || has "$process" "SLURMD_NODENAME=$1" || continue
-        found+=("$process")
-    done
-    ((${#found[@]} == 0)) || kill -KILL "${found[@]}" 2>/dev/null || true
+# end_node NODE: as a power cut would. A slurmd that finds no controller ignores TERM, and so do submitit's jobs.
+end_node() {
+    local processes
+    end_daemon "slurmd-$1" KILL
+    mapfile -t processes < <(comm -12 <(started_with "SLURM_CLUSTER_NAME=$cluster" | sort) \
+        <(started_with "SLURMD_NODENAME=$1" | sort))
+    end KILL "${processes[@]}"
 }

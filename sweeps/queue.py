@@ -1,0 +1,211 @@
+"""Where units of work wait and run: a SLURM cluster, or this machine. Both through submitit, alike to the launcher."""
+
+import getpass
+import json
+import re
+import shutil
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import submitit
+import torch
+from submitit.helpers import clean_env
+
+from lf.errors import UserError
+from lf.files import replace
+from sweeps.cluster import Cluster
+from sweeps.work import Unit, Work
+
+FRESH = 3.0  # seconds for which SLURM's answer is good: any number of commands ask it once in that time
+ALIVE = ("PENDING", "RUNNING")
+SAME_AS = {  # SLURM's states in these two words; the others are ends, and say which
+    **dict.fromkeys(
+        ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"], "PENDING"
+    ),
+    **dict.fromkeys(["COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED", "SUSPENDED"], "RUNNING"),
+}
+
+
+@dataclass
+class Chain:
+    """A training, if it is still to be done, and what evaluates it."""
+
+    train: Unit | None
+    evaluations: list[Unit] = field(default_factory=list)
+
+    @property
+    def units(self) -> list[Unit]:
+        """All of it, in order."""
+        return [*([self.train] if self.train else []), *self.evaluations]
+
+
+class Queue(ABC):
+    """Takes units and says what has become of their jobs; each unit's job is noted in its ``job.json``."""
+
+    @abstractmethod
+    def submit(self, chains: Sequence[Chain], avoid: str = "") -> None:
+        """Submits all units; an evaluation starts when its training is done.
+
+        Args:
+            chains: what to run.
+            avoid: nodes not to run on, as SLURM writes them.
+        """
+
+    @abstractmethod
+    def states(self) -> dict[str, str]:
+        """Job → ``PENDING``, ``RUNNING`` or how it ended; a job that is forgotten is not named."""
+
+    @abstractmethod
+    def cancel(self, jobs: Iterable[str]) -> None:
+        """Ends jobs."""
+
+
+class Slurm(Queue):
+    """A SLURM cluster. A training is a task of a job array, and its evaluations the same task of arrays behind it."""
+
+    def __init__(self, sweep: Path, cluster: Cluster, code: Path):
+        self.sweep, self.cluster, self.code = sweep, cluster, code
+
+    def submit(self, chains: Sequence[Chain], avoid: str = "") -> None:
+        limit = min(self.cluster.max_array, max_array())
+        # The more evaluations the earlier: then the r-th evaluations belong to the first tasks of the trainings' array.
+        trained = sorted([c for c in chains if c.train], key=lambda c: -len(c.evaluations))
+        for start in range(0, len(trained), limit):
+            some = trained[start : start + limit]
+            jobs = self._array([c.train for c in some if c.train], avoid)
+            for turn in range(len(some[0].evaluations)):
+                behind = [c.evaluations[turn] for c in some if len(c.evaluations) > turn]
+                array = f"aftercorr:{jobs[0].partition('_')[0]}" if len(behind) > 1 else f"afterok:{jobs[0]}"
+                self._array(behind, avoid, array)
+        loose = [unit for chain in chains if not chain.train for unit in chain.evaluations]
+        for start in range(0, len(loose), limit):
+            self._array(loose[start : start + limit], avoid)
+
+    def _array(self, units: Sequence[Unit], avoid: str, after: str = "") -> list[str]:
+        shape = self.cluster.shape(units[0].kind)
+        parameters = shape.parameters(**({"kill-on-invalid-dep": "yes"} if after else {}))
+        parameters |= {"slurm_dependency": after} if after else {}
+        parameters |= {"slurm_exclude": avoid} if avoid else {}
+        setup = [*shape.setup, f"export PYTHONPATH={self.code}:$PYTHONPATH PYTHONSAFEPATH=1"]
+        executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", "slurm", slurm_max_num_timeout=10**6)
+        try:
+            executor.update_parameters(name=f"lf-{self.sweep.name}", slurm_setup=setup, **parameters)
+            with clean_env():
+                handles = executor.map_array(Work.__call__, [Work(unit, self.sweep) for unit in units])
+        except (NameError, TypeError, ValueError) as error:
+            raise UserError(f"cluster.toml: {error}") from None
+        except submitit.core.utils.FailedJobError as error:
+            raise UserError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
+        for unit, handle in zip(units, handles, strict=True):
+            note(unit, handle.job_id, "slurm", str(handle.paths.stderr))
+        return [handle.job_id for handle in handles]
+
+    def states(self) -> dict[str, str]:
+        file = self.sweep.parents[1] / "jobs" / "queue.json"
+        if not file.exists() or time.time() - file.stat().st_mtime > FRESH:
+            replace(file, json.dumps(_squeue()))
+        return json.loads(file.read_text())
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        jobs = list(jobs)
+        for start in range(0, len(jobs), 500):
+            subprocess.run(["scancel", *jobs[start : start + 500]], capture_output=True, check=False)
+
+
+def _squeue() -> dict[str, str]:
+    """All of the user's jobs that SLURM remembers, in one question."""
+    asked = ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T"]
+    for _ in range(5):  # a controller that is starting again
+        done = subprocess.run(asked, capture_output=True, text=True)
+        if done.returncode == 0:
+            pairs = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
+            return {job: SAME_AS.get(state, state) for job, state in pairs}
+        time.sleep(2)
+    raise UserError(f"squeue: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no answer'}")
+
+
+def ends(jobs: Sequence[str]) -> dict[str, dict[str, str]]:
+    """How jobs ended, from the accounting where there is one: job → state and node."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    asked = ["sacct", "-n", "-X", "-P", "--format=JobID,State,NodeList", "-j", ",".join(jobs)]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    rows = (line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2)
+    return {job: {"state": state.split()[0], "node": node} for job, state, node in rows}
+
+
+@cache
+def answers() -> str:
+    """Why jobs cannot be sent to SLURM from here; empty if they can."""
+    if shutil.which("sbatch") is None:
+        return "no sbatch on this machine"
+    done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    return "" if "is UP" in done.stdout else "its controller does not answer (scontrol ping)"
+
+
+@cache
+def max_array() -> int:
+    """Tasks that the cluster allows in one array."""
+    said = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", said)
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+class Local(Queue):
+    """This machine: a bounded number of processes; what is submitted waits here for its turn."""
+
+    def __init__(self, sweep: Path, workers: int, code: Path):
+        self.sweep, self.workers = sweep, workers
+        self.waiting: list[list[Unit]] = []
+        self.running: dict[str, tuple[Any, list[Unit]]] = {}  # job → handle, and what follows it
+        self.ended: dict[str, str] = {}
+        self.setup = [f"export PYTHONPATH={code}:$PYTHONPATH PYTHONSAFEPATH=1"]
+
+    def submit(self, chains: Sequence[Chain], avoid: str = "") -> None:
+        self.waiting += [chain.units for chain in chains]
+        self.states()
+
+    def states(self) -> dict[str, str]:
+        for job, (handle, rest) in list(self.running.items()):
+            if handle.done():
+                del self.running[job]
+                self.ended[job] = "COMPLETED" if handle.exception() is None else "FAILED"
+                if rest and self.ended[job] == "COMPLETED":
+                    self.waiting.insert(0, rest)
+        while self.waiting and len(self.running) < self.workers:
+            unit, *rest = self.waiting.pop(0)
+            handle = self._executor().submit(Work(unit, self.sweep))
+            self.running[handle.job_id] = handle, rest
+            note(unit, handle.job_id, "local", str(handle.paths.stderr))
+        waiting = {f"waiting-{unit.key}": "PENDING" for units in self.waiting for unit in units}
+        behind = {f"waiting-{unit.key}": "PENDING" for _, rest in self.running.values() for unit in rest}
+        return waiting | behind | self.ended | dict.fromkeys(self.running, "RUNNING")
+
+    def _executor(self) -> submitit.AutoExecutor:
+        executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", cluster="local")
+        gpus = torch.cuda.device_count()
+        executor.update_parameters(timeout_min=7 * 24 * 60, gpus_per_node=gpus, local_setup=self.setup)
+        return executor
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        for job in jobs:
+            if job in self.running:
+                self.running[job][0].cancel()
+        self.waiting.clear()
+
+
+def note(unit: Unit, job: str, where: str, log: str) -> None:
+    """Writes a unit's ``job.json``."""
+    replace(unit.folder / "job.json", json.dumps({"job": job, "on": where, "log": log, "at": time.time()}))
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """What a unit's ``job.json`` says; empty if it was never submitted."""
+    file = folder / "job.json"
+    return json.loads(file.read_text()) if file.exists() else {}
