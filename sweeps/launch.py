@@ -104,12 +104,12 @@ def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, r
         for unit in list(waiting):
             if found[unit.key].name != "lost":
                 continue
-            times = state.died(jobs / unit.key)
+            times = state.died(jobs / unit.key, manifest["at"])
             if times > retries:
                 fail(jobs / unit.key, "lost", f"its job ended without a word {times} times ({found[unit.key].note})")
                 waiting.remove(unit)
             elif times:
-                avoid = attempts(jobs / unit.key)[-1].get("slurm_node", "")
+                avoid = _last_node(jobs / unit.key)
         if not waiting:
             continue
         first = waiting[0] if waiting[0].kind == "train" else None
@@ -117,6 +117,10 @@ def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, r
     for avoid, chains in again.items():
         queue.submit(chains, avoid)
     return found
+
+
+def _last_node(folder: Path) -> str:
+    return next((line["node"] for line in reversed(attempts(folder)) if line.get("node")), "")
 
 
 def follow(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int, fail_fast: bool) -> None:
@@ -188,7 +192,7 @@ def main(argv: list[str]) -> None:
         return
     if not options.sweep:
         raise UserError("name a sweep, such as order_ablation; --list names them all")
-    module = question(options.sweep)
+    name, module = question(options.sweep)
     words = [*options.words, *([f"executor={options.executor}"] if options.executor else [])]
     launch = settings(words)
     profile, where = clusters.load(launch.cluster)
@@ -209,12 +213,12 @@ def main(argv: list[str]) -> None:
     if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
     planned = plan(cells, runtime, profile.evaluations)
-    show(options.sweep, launch, planned)
+    show(name, launch, planned)
     slurm = on_slurm(launch)
     console.print(f"on SLURM, as {where} says" if slurm else f"on this machine, {workers_of(launch)} jobs at a time")
     if options.dry_run:
         return
-    run(options.sweep, words, launch, planned, profile, slurm, options.wait or not slurm, options.fail_fast)
+    run(name, options.sweep, words, launch, planned, profile, slurm, options.wait or not slurm, options.fail_fast)
 
 
 def run(
@@ -230,7 +234,7 @@ def run(
     with claim(sweep / "lock"):  # of two launchers one submits, the other finds that done
         code = snapshot(sweep)
         queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
-        manifest = planned.manifest(name, words, "slurm" if slurm else "local", code)
+        manifest = planned.manifest(name, asked, words, "slurm" if slurm else "local", code)
         state.write(sweep, manifest)
         if slurm:
             submit(queue, sweep, manifest, planned, profile.retries)
@@ -255,6 +259,7 @@ def run(
         )
     console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     if failed:
+        console.print(f"python -m sweeps.logs {name} UNIT tells more, sweeps.retry {name} tries them again")
         raise SystemExit(1)
 
 

@@ -1,8 +1,9 @@
 """A sweep as data: the cells of a question, what of them is done, and what it would take to do the rest."""
 
-import importlib
+import importlib.util
 import json
 import pkgutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,9 +34,7 @@ class Cell:
     @property
     def title(self) -> str:
         """What it is, for a person."""
-        parts = (f"{k} {v:g}" if isinstance(v, float) else f"seed {v}" if k == "seed" else str(v)
-                 for k, v in self.labels.items())  # fmt: skip
-        return " ".join(parts)
+        return titled(self.labels)
 
     @cached_property
     def trained(self) -> TrainingRun:
@@ -46,6 +45,14 @@ class Cell:
     def run(self) -> Run:
         """Where its evaluation is."""
         return evaluation_run(self.trained, self.evaluation)
+
+
+def titled(labels: Mapping[str, Any]) -> str:
+    """Labels as a title: ``independent tiny shifted alpha 4 seed 0``."""
+    named = (
+        f"{k} {v:g}" if isinstance(v, float) else f"seed {v}" if k == "seed" else str(v) for k, v in labels.items()
+    )
+    return " ".join(named)
 
 
 def _seeds(value: Any) -> Any:
@@ -105,12 +112,25 @@ def questions() -> dict[str, Any]:
     return {name: module for name, module in modules.items() if hasattr(module, "cells")}
 
 
-def question(name: str) -> Any:
-    """The sweep's module. Raises `UserError` on an unknown name."""
+def question(name: str) -> tuple[str, Any]:
+    """A sweep's name and module: one of this package, or a file of your own, ``my_sweep.py``.
+
+    Raises:
+        UserError: unknown name, or a file that is no sweep.
+    """
+    if name.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+        if spec is None or spec.loader is None or not Path(name).is_file():
+            raise UserError(f"{name}: no such file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if not hasattr(module, "cells"):
+            raise UserError(f"{name}: a sweep is a module with a function cells(launch)")
+        return Path(name).stem, module
     found = questions()
     if name not in found:
-        raise UserError(f"unknown sweep '{name}'; {nearest(name, found)}")
-    return found[name]
+        raise UserError(f"unknown sweep '{name}'; {nearest(name, found)}; or a file of your own, my_sweep.py")
+    return name, found[name]
 
 
 @dataclass(frozen=True)
@@ -128,7 +148,7 @@ class Plan:
     steps: int
     images: int
 
-    def manifest(self, name: str, words: Sequence[str], executor: str, code: Path) -> dict[str, Any]:
+    def manifest(self, name: str, asked: str, words: Sequence[str], executor: str, code: Path) -> dict[str, Any]:
         """All that any process needs to know of the sweep, as JSON."""
         units = []
         for chain in self.chains:
@@ -144,9 +164,11 @@ class Plan:
         ]
         return {
             "sweep": name,
+            "asked": asked if asked == name else str(Path(asked).absolute()),
             "words": list(words),
             "executor": executor,
             "code": str(code),
+            "at": time.time(),
             "cells": cells,
             "units": units,
         }
@@ -167,11 +189,12 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
     for trained, some in trainings.items():
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
-        chain = Chain(Unit(training, (), some[0].title))
+        shared = {key: value for key, value in some[0].labels.items() if all(c.labels.get(key) == value for c in some)}
+        chain = Chain(Unit(training, (), titled(shared)))
         share = evaluations or len(some)
         for start in range(0, len(some), share):  # all of them, done or not: a unit keeps its name
             part = some[start : start + share]
-            title = part[0].title if len(part) == 1 else f"{part[0].title} … ({len(part)})"
+            title = part[0].title if len(part) == 1 else f"{titled(shared)}, {len(part)} paths"
             chain.evaluations.append(Unit(training, tuple(cell.evaluation for cell in part), title))
         steps += training.steps if trained.row is None else 0
         images += sum(cell.evaluation.n for cell in missing)

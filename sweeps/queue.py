@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -96,8 +97,11 @@ class Slurm(Queue):
         executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", "slurm", slurm_max_num_timeout=10**6)
         try:
             executor.update_parameters(name=f"lf-{self.sweep.name}", slurm_setup=setup, **parameters)
-            with clean_env():
-                handles = executor.map_array(Work.__call__, [Work(unit, self.sweep) for unit in units])
+            conf = os.environ.get("SLURM_CONF")
+            with clean_env():  # also from inside a job
+                if conf:
+                    os.environ["SLURM_CONF"] = conf
+                handles = executor.map_array(Work.__call__, [Work([unit], self.sweep) for unit in units])
         except (NameError, TypeError, ValueError) as error:
             raise UserError(f"cluster.toml: {error}") from None
         except submitit.core.utils.FailedJobError as error:
@@ -158,34 +162,35 @@ def max_array() -> int:
 
 
 class Local(Queue):
-    """This machine: a bounded number of processes; what is submitted waits here for its turn."""
+    """This machine: a bounded number of processes, each a chain; what is submitted waits here for its turn."""
 
     def __init__(self, sweep: Path, workers: int, code: Path):
         self.sweep, self.workers = sweep, workers
         self.waiting: list[list[Unit]] = []
-        self.running: dict[str, tuple[Any, list[Unit]]] = {}  # job → handle, and what follows it
+        self.running: dict[str, Any] = {}
         self.ended: dict[str, str] = {}
         self.setup = [f"export PYTHONPATH={code}:$PYTHONPATH PYTHONSAFEPATH=1"]
 
     def submit(self, chains: Sequence[Chain], avoid: str = "") -> None:
-        self.waiting += [chain.units for chain in chains]
+        for chain in chains:
+            self.waiting.append(chain.units)
+            for unit in chain.units:
+                note(unit, f"waiting-{unit.key}", "local", "")
         self.states()
 
     def states(self) -> dict[str, str]:
-        for job, (handle, rest) in list(self.running.items()):
+        for job, handle in list(self.running.items()):
             if handle.done():
                 del self.running[job]
                 self.ended[job] = "COMPLETED" if handle.exception() is None else "FAILED"
-                if rest and self.ended[job] == "COMPLETED":
-                    self.waiting.insert(0, rest)
         while self.waiting and len(self.running) < self.workers:
-            unit, *rest = self.waiting.pop(0)
-            handle = self._executor().submit(Work(unit, self.sweep))
-            self.running[handle.job_id] = handle, rest
-            note(unit, handle.job_id, "local", str(handle.paths.stderr))
+            units = self.waiting.pop(0)
+            handle = self._executor().submit(Work(units, self.sweep))
+            self.running[handle.job_id] = handle
+            for unit in units:
+                note(unit, handle.job_id, "local", str(handle.paths.stderr))
         waiting = {f"waiting-{unit.key}": "PENDING" for units in self.waiting for unit in units}
-        behind = {f"waiting-{unit.key}": "PENDING" for _, rest in self.running.values() for unit in rest}
-        return waiting | behind | self.ended | dict.fromkeys(self.running, "RUNNING")
+        return waiting | self.ended | dict.fromkeys(self.running, "RUNNING")
 
     def _executor(self) -> submitit.AutoExecutor:
         executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", cluster="local")
@@ -196,7 +201,7 @@ class Local(Queue):
     def cancel(self, jobs: Iterable[str]) -> None:
         for job in jobs:
             if job in self.running:
-                self.running[job][0].cancel()
+                self.running[job].cancel()
         self.waiting.clear()
 
 

@@ -100,22 +100,24 @@ def _state(runs: Path, unit: Mapping[str, Any], jobs: Mapping[str, str], before:
         return State("blocked", "its training stopped")
     job = job_of(folder)
     told = jobs.get(job.get("job", ""), "")
-    if not told and job.get("on") == "local" and psutil.pid_exists(int(job["job"])):  # another launcher's
-        told = "RUNNING"
+    if not told and job.get("on") == "local" and job["job"].isdigit() and psutil.pid_exists(int(job["job"])):
+        told = "RUNNING"  # another launcher's
     if told == "RUNNING":
-        return _running(runs, unit)
+        return _running(runs, unit, before)
     if told == "PENDING":
         return State("pending", f"job {job['job']}")
     if held:
         return State("held", held)
-    if not job or job["job"].startswith("waiting"):
+    if not job or job["job"].startswith("waiting"):  # in a launcher of this machine that is no more
         return State("new")
     if time.time() - job["at"] < LAG and not told:
         return State("pending", f"job {job['job']}")
     return State("lost", told.lower())
 
 
-def _running(runs: Path, unit: Mapping[str, Any]) -> State:
+def _running(runs: Path, unit: Mapping[str, Any], before: State | None) -> State:
+    if before and before.name != "done":
+        return State("pending", "its training")
     if unit["kind"] == "evaluate":
         done = sum((runs / row).exists() for row in unit["rows"])
         return State("running", f"{done}/{len(unit['rows'])} evaluated")
@@ -126,10 +128,11 @@ def _running(runs: Path, unit: Mapping[str, Any]) -> State:
     return State("running", "", said["step"], said["loss"], said["seconds_per_step"] * (unit["steps"] - said["step"]))
 
 
-def died(folder: Path) -> int:
-    """How many jobs of a unit began and ended without a word."""
+def died(folder: Path, since: float) -> int:
+    """How many jobs of a unit, of those that began after ``since``, ended without a word."""
     noted = attempts(folder)
-    return sum("began" in line for line in noted) - sum("ended" in line for line in noted)
+    began = sum(line.get("began", 0) > since for line in noted)
+    return began - sum(line.get("ended", 0) > since for line in noted)
 
 
 def alive(state: State) -> bool:

@@ -5,14 +5,16 @@ runs/jobs/<unit>/attempts.jsonl  one line when it begins, one when it ends
 runs/jobs/<unit>/failure.json    why it stopped for good; `sweeps.retry` removes it
 """
 
+import gc
 import hashlib
 import json
 import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -95,30 +97,37 @@ class Unit:
 
 
 class Work:
-    """A `Unit` as submitit runs it: it may be stopped at any moment and is then queued again."""
+    """Units as submitit runs them, one after the other: it may be stopped at any moment and is then queued again."""
 
-    def __init__(self, unit: Unit, sweep: Path):
-        self.unit, self.sweep = unit, sweep
+    def __init__(self, units: Sequence[Unit], sweep: Path):
+        self.units, self.sweep = list(units), sweep
 
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit when the job is to be queued again: what is done is in the run store already."""
         return DelayedSubmission(self)
 
     def __call__(self) -> str:
-        """Runs the unit; returns ``done``."""
+        """Runs the units; returns ``done``."""
+        for unit in self.units:
+            if not unit.done:
+                self._run(unit)
+        return "done"
+
+    def _run(self, unit: Unit) -> None:
         if (self.sweep / "held.json").exists():
             raise Held(json.loads((self.sweep / "held.json").read_text())["message"])
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
-        note = self._note if first else lambda **_: None
-        note(began=time.time(), node=socket.gethostname(), slurm_node=os.environ.get("SLURMD_NODENAME", ""), job=_job())
-        smaller = sum(bool(line.get("killed")) for line in attempts(self.unit.folder))  # for want of memory
+        note = partial(_note, unit.folder) if first else lambda **_: None
+        smaller = sum(bool(line.get("killed")) for line in attempts(unit.folder))  # for want of memory
+        node = os.environ.get("SLURMD_NODENAME", "")
+        note(began=time.time(), host=socket.gethostname(), node=node, job=_job())
         while True:
             try:
                 with stop.on(signal.SIGUSR2):
-                    self.unit.run(smaller)
+                    unit.run(smaller)
                 note(ended=time.time(), outcome="done")
-                return "done"
+                return
             except stop.Stopped as stopped:
                 note(ended=time.time(), outcome="preempted", message=str(stopped))
                 if callable(requeue) and str(stopped) == "SIGUSR2":
@@ -126,41 +135,37 @@ class Work:
                 raise
             except Exception as error:
                 failure = classify(error)
-                batch = self.unit.training.runtime.micro_batch or self.unit.training.batch
+                batch = unit.training.runtime.micro_batch or unit.training.batch
                 if failure.kind == "memory" and batch >> (smaller + 1):
                     smaller += 1
-                    note(
-                        outcome="memory",
-                        message=f"{failure.message}; going on with micro-batches of {batch >> smaller}",
-                    )
+                    note(outcome="memory", message=f"{failure.message}; on with micro-batches of {batch >> smaller}")
+                    del error  # its traceback holds what filled the memory
+                    gc.collect()
                     torch.cuda.empty_cache()
                     continue
                 note(ended=time.time(), outcome=failure.kind, message=failure.message)
                 if failure.kind != "lost":
-                    self._fail(failure)
+                    self._fail(unit, failure)
                 raise
 
-    def _note(self, **what: Any) -> None:
-        self.unit.folder.mkdir(parents=True, exist_ok=True)
-        with (self.unit.folder / "attempts.jsonl").open("a") as file:
-            file.write(json.dumps(what) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, unit: Unit, failure: Failure) -> None:
         """Leaves word of it and, if others of the sweep failed alike, holds what has not begun."""
-        replace(self.unit.folder / "failure.json", json.dumps(asdict(failure), indent=1))
+        jobs = unit.folder.parent
+        replace(unit.folder / "failure.json", json.dumps(asdict(failure), indent=1))
         units = json.loads((self.sweep / "sweep.json").read_text())["units"]
-        alike = [
-            unit["key"]
-            for unit in units
-            if (why := failure_of(self.unit.folder.parent / unit["key"])) and why["signature"] == failure.signature
-        ]
+        found = {other["key"]: failure_of(jobs / other["key"]) for other in units}
+        alike = [key for key, why in found.items() if why and why["signature"] == failure.signature]
         if failure.kind == "bug" and len(alike) >= SAME:
-            message = (
-                f"{len(alike)} cells failed alike ({failure.message}); the rest is held. Mend it, then sweeps.retry"
-            )
+            message = f"{len(alike)} cells failed alike ({failure.message}); the rest is held: mend it and sweeps.retry"
             replace(self.sweep / "held.json", json.dumps({"message": message, "units": alike}))
+
+
+def _note(folder: Path, **what: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "attempts.jsonl").open("a") as file:
+        file.write(json.dumps(what) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _job() -> str:

@@ -1,7 +1,7 @@
 # Shared by start.sh and stop.sh: which processes belong to the cluster in $folder, and how they are ended.
 # shellcheck shell=bash
 # Pid files go stale, and names such as slurmd may be another cluster's. What the scripts start carries a mark in its
-# environment instead (a job's watcher inherits it from its slurmd), and a process of a job carries the cluster's name.
+# environment instead, and the processes of jobs carry the cluster's name.
 
 export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps the daemons
 unset "${!SLURM_@}"                 # this may itself run inside a job of some other cluster
@@ -30,7 +30,7 @@ name_folder() {
 started_with() { grep -lsxzF -- "$1" /proc/[0-9]*/environ | cut -d / -f 3 || true; }
 
 # daemon NAME COMMAND…: starts it. It outlives the caller and must hold neither the caller's pipes nor its lock (9).
-daemon() { LF_SLURM_DAEMON="$folder $1" setsid "${@:2}" </dev/null >>"$folder/$1.out" 2>&1 9>&-; }
+daemon() { LF_SLURM_DAEMON="$folder $1" setsid --fork "${@:2}" </dev/null >>"$folder/$1.out" 2>&1 9>&-; }
 
 running() { [[ -n $(started_with "LF_SLURM_DAEMON=$folder $1") ]]; }
 
@@ -58,11 +58,21 @@ end_daemon() {
     end "${2:-TERM}" "${processes[@]}"
 }
 
+# watchers NODE: the slurmstepd processes. Their title overwrites their environment, but they share their slurmd's log.
+watchers() {
+    local process
+    grep -lsx slurmstepd /proc/[0-9]*/comm | cut -d / -f 3 | while read -r process; do
+        ! readlink "/proc/$process/fd/"* 2>/dev/null | grep -qxF "$folder/slurmd-$1.log" || echo "$process"
+    done
+}
+
 # end_node NODE: as a power cut would. A slurmd that finds no controller ignores TERM, and so do submitit's jobs.
 end_node() {
     local processes
     end_daemon "slurmd-$1" KILL
-    mapfile -t processes < <(comm -12 <(started_with "SLURM_CLUSTER_NAME=$cluster" | sort) \
-        <(started_with "SLURMD_NODENAME=$1" | sort))
+    mapfile -t processes < <(
+        watchers "$1"
+        comm -12 <(started_with "SLURM_CLUSTER_NAME=$cluster" | sort) <(started_with "SLURMD_NODENAME=$1" | sort)
+    )
     end KILL "${processes[@]}"
 }

@@ -150,8 +150,7 @@ export SLURM_CONF=$folder/slurm.conf
 ln -sf /dev/null "$folder/gpu0" # a pretended GPU has to be a device
 ln -sf /dev/null "$folder/gpu1"
 echo "Name=gpu File=$folder/gpu[0-1]" >"$folder/gres.conf"
-version=$(slurmd -V)
-if [[ ${version##* } > 24.05 ]]; then # before, it did not know the word, nor ask systemd for a scope
+if printf '%s\n' 24.05 "$(slurmd -V | cut -d ' ' -f 2)" | sort -CV; then # before, it did not know the word, nor ask systemd for a scope
     echo "CgroupPlugin=disabled" >"$folder/cgroup.conf"
 fi
 
@@ -188,7 +187,7 @@ if [[ $accounting == yes ]] && ! running slurmdbd; then
     end_daemon mariadbd
     daemon mariadbd "${database[@]}" --socket="$folder/database.socket" --pid-file="$folder/mariadbd.pid" \
         --skip-networking --skip-grant-tables --innodb-buffer-pool-size=32M --innodb-lock-wait-timeout=900 \
-        --innodb-flush-log-at-trx-commit=0 &
+        --innodb-flush-log-at-trx-commit=0
     await 60 mariadbd test -S "$folder/database.socket"
     (umask 077 && cat >"$folder/slurmdbd.conf") <<END
 DbdHost=localhost
@@ -207,10 +206,10 @@ END
     await 60 slurmdbd bash -c "exec 3<>/dev/tcp/127.0.0.1/$((port + 3))"
 fi
 # -i: the first time there is no state to read
-running slurmctld || daemon slurmctld slurmctld -i || true
+running slurmctld || daemon slurmctld slurmctld -i
 await 60 slurmctld scontrol ping
 for node in n1 n2; do
-    running "slurmd-$node" || daemon "slurmd-$node" slurmd -N "$node" || true
+    running "slurmd-$node" || daemon "slurmd-$node" slurmd -N "$node"
 done
 for node in n1 n2; do # neither down, unknown nor waited for
     await 60 "slurmd-$node" bash -c "[[ \$(sinfo -h -p main -n $node -o %T) =~ ^(idle|mixed|allocated|completing)\$ ]]"

@@ -1,0 +1,44 @@
+"""`python -m sweeps.cancel NAME [UNIT …] [runs=FOLDER]`: ends the jobs of a sweep, or of some of its units, for good.
+
+What they had saved stays; `sweeps.retry` takes them up again.
+"""
+
+import argparse
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from lf.command import door
+from sweeps import cluster, state
+from sweeps.logs import pick
+from sweeps.queue import Slurm, job_of
+from sweeps.status import store
+from sweeps.work import fail
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser("python -m sweeps.cancel", description=__doc__)
+    parser.add_argument("sweep")
+    parser.add_argument("words", nargs="*", metavar="UNIT or runs=FOLDER")
+    options = parser.parse_intermixed_args(argv)
+    which = [word for word in options.words if "=" not in word]
+    sweep, manifest = state.read(options.sweep, store([word for word in options.words if "=" in word]))
+    units = [unit for word in which for unit in pick(manifest, word)] if which else manifest["units"]
+    jobs = sweep.parents[1] / "jobs"
+    found = state.states(sweep, manifest["units"], state.jobs_of(sweep, manifest))
+    ended = [unit for unit in units if found[unit["key"]].name not in state.FINAL]
+    for unit in ended:
+        fail(jobs / unit["key"], "cancelled", "by sweeps.cancel")
+    names = [job["job"] for unit in ended if (job := job_of(jobs / unit["key"]))]
+    if manifest["executor"] == "slurm":
+        Slurm(sweep, cluster.load({})[0], Path(manifest["code"])).cancel(names)
+    else:
+        for name in set(names):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(name), signal.SIGTERM)
+    print(f"{len(ended)} units cancelled; sweeps.retry takes them up again")
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,40 @@
+"""A cluster for the tests in this folder, started once a session, on free ports and in a folder of its own.
+
+Where SLURM cannot start (no root, no Debian) they are skipped and say why; with LF_NEED_SLURM=1, as in `.ci/run`, they
+fail instead.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from cluster import CannotStart, Cluster
+
+ENVIRONMENT = dict(os.environ)  # as it was before tests/conftest.py hid an installed SLURM from the tests
+
+
+def _started(hide_slurm: Callable[[], None], *words: str) -> Iterator[Cluster]:
+    cluster = Cluster(ENVIRONMENT, *words)
+    try:
+        try:
+            cluster.start()
+        except CannotStart as why:
+            if os.environ.get("LF_NEED_SLURM") == "1":
+                pytest.fail(f"LF_NEED_SLURM=1, and {why}", pytrace=False)
+            pytest.skip(str(why))
+        hide_slurm()  # it may have been installed just now
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(hide_slurm: Callable[[], None]) -> Iterator[Cluster]:
+    """SLURM with accounting."""
+    yield from _started(hide_slurm, "--accounting")
+
+
+@pytest.fixture(scope="session")
+def cluster_without_accounting(hide_slurm: Callable[[], None]) -> Iterator[Cluster]:
+    """SLURM without accounting, and with no sacct on PATH."""
+    yield from _started(hide_slurm)
