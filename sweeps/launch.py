@@ -193,8 +193,8 @@ def main(argv: list[str]) -> None:
     if not options.sweep:
         raise UserError("name a sweep, such as order_ablation; --list names them all")
     name, module = question(options.sweep)
-    words = [*options.words, *([f"executor={options.executor}"] if options.executor else [])]
-    launch = settings(words)
+    options.words += [f"executor={options.executor}"] if options.executor else []
+    launch = settings(options.words)
     profile, where = clusters.load(launch.cluster)
     launch = launch.placed(profile)
     sample = launch.train()
@@ -209,24 +209,21 @@ def main(argv: list[str]) -> None:
     if options.force and not options.dry_run:
         for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:
             kept.put_aside()
-    runtime = launch.runtime
+    runtime = launch.resolved
     if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
     planned = plan(cells, runtime, profile.evaluations)
     show(name, launch, planned)
-    slurm = on_slurm(launch)
-    console.print(f"on SLURM, as {where} says" if slurm else f"on this machine, {workers_of(launch)} jobs at a time")
+    here = f"on this machine, {workers_of(launch)} jobs at a time"
+    console.print(f"on SLURM, as {where} says" if on_slurm(launch) else here)
     if options.dry_run:
         return
-    run(name, options.sweep, words, launch, planned, profile, slurm, options.wait or not slurm, options.fail_fast)
+    run(name, options, launch, planned, profile)
 
 
-def run(
-    name: str, words: list[str], launch: Launch, planned: Plan, profile: clusters.Cluster, slurm: bool, wait: bool,
-    fail_fast: bool,
-) -> None:  # fmt: skip
+def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, profile: clusters.Cluster) -> None:
     """Submits a plan, follows it, and shows what came out."""
-    root, began = Path(launch.runtime.runs).absolute(), time.monotonic()
+    root, began, slurm = Path(launch.runtime.runs).absolute(), time.monotonic(), on_slurm(launch)
     sweep = root / "sweeps" / name
     todo = [unit for chain in planned.chains for unit in chain.units if not unit.done]
     if todo:
@@ -234,16 +231,16 @@ def run(
     with claim(sweep / "lock"):  # of two launchers one submits, the other finds that done
         code = snapshot(sweep)
         queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
-        manifest = planned.manifest(name, asked, words, "slurm" if slurm else "local", code)
+        manifest = planned.manifest(name, options.sweep, options.words, "slurm" if slurm else "local", code)
         state.write(sweep, manifest)
         if slurm:
             submit(queue, sweep, manifest, planned, profile.retries)
-    if not wait:
+    if slurm and not options.wait:
         console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
         return
     try:
         with claim(sweep / "follower"):  # of several one follows and submits what is lost
-            follow(queue, sweep, manifest, planned, profile.retries, fail_fast)
+            follow(queue, sweep, manifest, planned, profile.retries, options.fail_fast)
     except KeyboardInterrupt:
         if not slurm:
             queue.cancel(_jobs(sweep, manifest))

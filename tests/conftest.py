@@ -1,5 +1,7 @@
 """What all tests share: one thread, fixed seeds, small data."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,30 @@ settings.load_profile("lf")
 def _seeds() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+SLURM = {"sbatch", "srun", "salloc", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sprio", "sstat"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hide_slurm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], None]:
+    """Takes SLURM's commands off PATH, so that no test submits to a real cluster; tests/slurm/ starts its own."""
+
+    def hide() -> None:
+        path = []
+        for entry in os.environ["PATH"].split(os.pathsep):
+            folder = Path(entry or ".")
+            if any((folder / name).exists() for name in SLURM):
+                copy = tmp_path_factory.mktemp("path")
+                for file in folder.iterdir():
+                    if file.name not in SLURM:
+                        (copy / file.name).symlink_to(file.absolute())
+                folder = copy
+            path.append(str(folder))
+        os.environ["PATH"] = os.pathsep.join(path)
+
+    hide()
+    return hide
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,13 @@ ENVIRONMENT = dict(os.environ)  # as it was before tests/conftest.py hid an inst
 def _started(hide_slurm: Callable[[], None], *words: str) -> Iterator[Cluster]:
     cluster = Cluster(ENVIRONMENT, *words)
     try:
-        try:
-            cluster.start()
-        except CannotStart as why:
-            if os.environ.get("LF_NEED_SLURM") == "1":
-                pytest.fail(f"LF_NEED_SLURM=1, and {why}", pytrace=False)
-            pytest.skip(str(why))
+        cluster.start()
         hide_slurm()  # it may have been installed just now
         yield cluster
+    except CannotStart as why:
+        if os.environ.get("LF_NEED_SLURM") == "1":
+            pytest.fail(f"LF_NEED_SLURM=1, and {why}", pytrace=False)
+        pytest.skip(str(why))
     finally:
         cluster.stop()
 
