@@ -161,6 +161,13 @@ def _jobs(sweep: Path, manifest: dict[str, Any]) -> list[str]:
     return [job["job"] for unit in manifest["units"] if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
 
 
+def _under_way(queue: Queue, sweep: Path, manifest: dict[str, Any]) -> list[str]:
+    """Jobs of the units that are not over."""
+    found = state.states(sweep, manifest["units"], queue.states())
+    units = [unit for unit in manifest["units"] if found[unit["key"]].name not in state.FINAL]
+    return [job["job"] for unit in units if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
+
+
 def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
     """The cells whose title holds ``only``. Raises `UserError` if none does."""
     found = [cell for cell in cells if only in cell.title or only in cell.run.id]
@@ -178,6 +185,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--list", action="store_true", help="name the sweeps")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
+    parser.add_argument(
+        "--kept", action="store_true", help=argparse.SUPPRESS
+    )  # by the job that tries again what is lost
     parser.add_argument("--executor", help="auto, local or slurm")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title holds TEXT")
     parser.add_argument("--force", action="store_true", help="run the cells again; what is there is put aside")
@@ -232,20 +242,24 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
         code = snapshot(sweep)
         queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
         manifest = planned.manifest(name, options.sweep, options.words, "slurm" if slurm else "local", code)
+        if options.kept:  # how often something was lost counts on
+            manifest["at"] = state.read(name, root)[1]["at"]
         state.write(sweep, manifest)
         if slurm:
             submit(queue, sweep, manifest, planned, profile.retries)
-    if slurm and not options.wait:
-        console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
-        return
     try:
-        with claim(sweep / "follower"):  # of several one follows and submits what is lost
-            follow(queue, sweep, manifest, planned, profile.retries, options.fail_fast)
+        if options.wait or not slurm:
+            with claim(sweep / "follower"):  # of several one follows and submits what is lost
+                follow(queue, sweep, manifest, planned, profile.retries, options.fail_fast)
+        elif under_way := _under_way(queue, sweep, manifest):
+            queue.keep([options.sweep, *options.words, "--no-wait", "--kept"], under_way)
+            console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
+            return
     except KeyboardInterrupt:
         if not slurm:
             queue.cancel(_jobs(sweep, manifest))
-        again = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
-        console.print(f"stopped; {again}")
+        hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
+        console.print(f"stopped; {hint}")
         raise
     report.show(name, root, console)
     found = state.states(sweep, manifest["units"], {})

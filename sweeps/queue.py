@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,9 @@ class Queue(ABC):
     def cancel(self, jobs: Iterable[str]) -> None:
         """Ends jobs."""
 
+    def keep(self, words: Sequence[str], jobs: Iterable[str]) -> None:  # noqa: B027 (a launcher that stays needs none)
+        """Sees to it that ``sweeps.launch words`` is run when ``jobs`` are over, where no launcher stays to do it."""
+
 
 class Slurm(Queue):
     """A SLURM cluster. A training is a task of a job array, and its evaluations the same task of arrays behind it."""
@@ -93,22 +97,32 @@ class Slurm(Queue):
         parameters = shape.parameters(**({"kill-on-invalid-dep": "yes"} if after else {}))
         parameters |= {"slurm_dependency": after} if after else {}
         parameters |= {"slurm_exclude": avoid} if avoid else {}
-        setup = [*shape.setup, f"export PYTHONPATH={self.code}:$PYTHONPATH PYTHONSAFEPATH=1"]
-        executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", "slurm", slurm_max_num_timeout=10**6)
-        try:
-            executor.update_parameters(name=f"lf-{self.sweep.name}", slurm_setup=setup, **parameters)
-            conf = os.environ.get("SLURM_CONF")
-            with clean_env():  # also from inside a job
-                if conf:
-                    os.environ["SLURM_CONF"] = conf
-                handles = executor.map_array(Work.__call__, [Work([unit], self.sweep) for unit in units])
-        except (NameError, TypeError, ValueError) as error:
-            raise UserError(f"cluster.toml: {error}") from None
-        except submitit.core.utils.FailedJobError as error:
-            raise UserError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
+        executor = self._executor(parameters, shape.setup)
+        with _outside():
+            handles = executor.submit_array([Work([unit], self.sweep) for unit in units])
         for unit, handle in zip(units, handles, strict=True):
             note(unit, handle.job_id, "slurm", str(handle.paths.stderr))
         return [handle.job_id for handle in handles]
+
+    def _executor(self, parameters: dict[str, Any], setup: Sequence[str]) -> submitit.AutoExecutor:
+        lines = [*setup, f"export PYTHONPATH={self.code}:$PYTHONPATH PYTHONSAFEPATH=1"]
+        executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", "slurm", slurm_max_num_timeout=10**6)
+        try:
+            executor.update_parameters(name=f"lf-{self.sweep.name}", slurm_setup=lines, **parameters)
+        except (NameError, TypeError, ValueError) as error:
+            raise UserError(f"cluster.toml: {error}") from None
+        return executor
+
+    def keep(self, words: Sequence[str], jobs: Iterable[str]) -> None:
+        arrays = sorted({job.partition("_")[0] for job in jobs})
+        if not arrays:
+            return
+        small = self.cluster.shape("evaluate").model_copy(update={"nodes": 1, "tasks": 1, "gpus": 0, "hours": 1.0})
+        executor = self._executor(
+            small.parameters() | {"slurm_dependency": f"afterany:{':'.join(arrays)}"}, small.setup
+        )
+        with _outside():
+            executor.submit(Keeper(words))
 
     def states(self) -> dict[str, str]:
         file = self.sweep.parents[1] / "jobs" / "queue.json"
@@ -120,6 +134,31 @@ class Slurm(Queue):
         jobs = list(jobs)
         for start in range(0, len(jobs), 500):
             subprocess.run(["scancel", *jobs[start : start + 500]], capture_output=True, check=False)
+
+
+class Keeper:
+    """Launches a sweep again, from a job of its own."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = list(words)
+
+    def __call__(self) -> None:
+        from sweeps import launch
+
+        launch.main(self.words)
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Submitting from inside a job is as from outside; what SLURM refuses is one line."""
+    conf = os.environ.get("SLURM_CONF")
+    with clean_env():
+        if conf:
+            os.environ["SLURM_CONF"] = conf
+        try:
+            yield
+        except submitit.core.utils.FailedJobError as error:
+            raise UserError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
 
 
 def _squeue() -> dict[str, str]:

@@ -18,7 +18,7 @@ from analysis import figures, results, tables
 from lf import metrics
 from lf.errors import UserError
 from sweeps import launch, order_ablation
-from sweeps.plan import jobs
+from sweeps.plan import Cell, Launch, plan
 
 NAME = "order_ablation"
 CELLS = 18  # two latents along 8 paths each, and two models trained for one order
@@ -35,6 +35,14 @@ def scores(store: Path) -> dict[str, tuple[object, ...]]:
 
 def runs_of(store: Path) -> dict[str, tuple[int, bytes]]:
     return {f"{kind}/{name}": file for kind in ("training", "evaluation") for name, file in files(store / kind).items()}
+
+
+def settings_of(store: Path) -> Launch:
+    return launch.settings([*SWEEP[1:], f"runtime.runs={store}"])
+
+
+def cells_of(store: Path) -> list[Cell]:
+    return list(order_ablation.cells(settings_of(store)))
 
 
 # In one process, with an encoder and a judge that are hardly trained: seconds.
@@ -55,10 +63,9 @@ def quick() -> Iterator[None]:
 def store(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run store in which the sweep is done."""
     place = tmp_path_factory.mktemp("store")
-    asked = launch.settings([*SWEEP[1:], f"runtime.runs={place}"])
-    cells = list(order_ablation.cells(asked))
-    for job in jobs(cells):
-        launch.work(job.training, [cell.evaluation for cell in job.missing])
+    for chain in plan(cells_of(place), settings_of(place).resolved).chains:
+        for unit in chain.units:
+            unit.run(0)
     launch.main([*SWEEP, f"runtime.runs={place}"])  # nothing is left to do but the manifest and the report
     return place
 
@@ -121,9 +128,9 @@ def test_a_dry_run_names_the_field_that_made_an_evaluation_new(store: Path, dry:
 
 
 def test_a_dry_run_names_what_is_running(copy: Path, dry: Callable[..., str]) -> None:
-    first = jobs(list(order_ablation.cells(launch.settings([*SWEEP[1:], f"runtime.runs={copy}"]))))[0]
-    (first.run.folder / "row.json").unlink()
-    with first.run.held():
+    first = cells_of(copy)[0].trained
+    (first.folder / "row.json").unlink()
+    with first.held():
         assert " running " in planned(dry(copy))[0]
     assert " begun " in planned(dry(copy))[0]
 

@@ -78,10 +78,12 @@ class Cluster:
             yield
 
     def wait(self, predicate: Callable[[], T], seconds: float = 60) -> T:
-        """Waits until ``predicate()`` is true, and gives it; fails with the queue otherwise."""
+        """Waits until ``predicate()`` is true, and gives it; fails with the queue and the nodes otherwise."""
         until = time.monotonic() + seconds
         while not (found := predicate()):
-            assert time.monotonic() < until, f"not so after {seconds} s; the queue:\n{self.run('squeue', '-a', '-r')}"
+            if time.monotonic() > until:
+                said = self.run("squeue", "-a", "-r"), self.run("sinfo", "-N", "-o", "%n %P %T %E")
+                pytest.fail(f"not so after {seconds} s:\n" + "\n".join(said))
             time.sleep(0.1)
         return found
 
