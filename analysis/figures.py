@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 from analysis.results import samples
 from analysis.tables import path_label, source
 from lf import schedules
-from lf.command import door
+from lf.door import door
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,

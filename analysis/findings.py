@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.tables import path_label, source
-from lf.command import door
+from lf.door import door
 
 
 def findings(frame: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lf.command import door
+from lf.door import door
 from lf.errors import UserError, nearest
 from lf.files import replace
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.results import RESULTS, load
-from lf.command import door
+from lf.door import door
 from lf.errors import UserError
 from lf.files import replace
 

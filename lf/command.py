@@ -1,31 +1,13 @@
-"""What every command shares: ``key=value`` words, presets, ``--help``, and exit code 2 for a user's mistake."""
+"""What commands share: ``key=value`` words over a preset, and ``--help``."""
 
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from lf import stop
 from lf.config import help_of, merge, overrides, parse, preset
-from lf.errors import UserError
 
 C = TypeVar("C", bound=BaseModel)
-
-
-def door(main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command's ``main(argv)``: a `UserError` becomes one line on stderr and exit code 2."""
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-    except stop.Stopped as stopped:
-        print(f"stopped ({stopped}); the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
 
 
 def config_from(

@@ -3,21 +3,17 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -29,16 +25,10 @@ from lf.errors import UserError, nearest
 from lf.flow import shift
 from lf.guidance import Guidance
 from lf.network import NetworkConfig
-from lf.plugins import explain
 from lf.presets import PRESETS
 from lf.schedules import Schedule
 from lf.streams import Stream
-
-
-class Strict(BaseModel):
-    """Base of all configs: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from lf.values import Strict, merge, overrides, parse
 
 
 def _plugin(room: Any) -> BeforeValidator:
@@ -223,49 +213,6 @@ def identity(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-C = TypeVar("C", bound=BaseModel)
-
-
-def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C:
-    """A config of type ``model``. Raises `UserError`, one line, on the first fault."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UserError(explain(error, model, where)) from None
-
-
-def overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` words → nested values, typed as YAML; ``schedule=cascaded`` is short for its name."""
-    words = []
-    for word in arguments:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UserError(f"'{word}': expected key=value")
-        if key.rpartition(".")[2] in ("schedule", "path") and not value.startswith("{"):
-            word = f"{key}.name={value}"
-        words.append(word)
-    try:
-        return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
-    except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``base``; naming another plugin drops the old one's parameters."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, str) and isinstance(value, Mapping):
-            old = {"name": old}
-        same = (
-            isinstance(old, Mapping)
-            and isinstance(value, Mapping)
-            and value.get("name", old.get("name")) == old.get("name")
-        )
-        merged[key] = merge(old, value) if same else value  # type: ignore[arg-type]
-    return merged
-
-
 def preset(name: str) -> dict[str, Any]:
     """The preset ``name``: values for ``training`` and ``evaluation``."""
     if name not in PRESETS:
@@ -288,3 +235,9 @@ def help_of(model: type[BaseModel], prefix: str = "") -> list[str]:
         default = getattr(default, "name", default)
         lines.append(f"  {prefix + key:<28} {str(default):<12} {field.description or ''}".rstrip())
     return lines
+
+
+__all__ = [
+    "Evaluation", "Runtime", "Sampling", "Strict", "Training",
+    "help_of", "identity", "merge", "overrides", "parse", "preset",
+]  # fmt: skip

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from lf.checkpoint import NAME, part
-from lf.command import door
 from lf.config import Training, help_of, merge, overrides, parse
+from lf.door import door
 from lf.errors import UserError
 from lf.files import replace, replace_tensors
 from lf.network import SIZES, Network

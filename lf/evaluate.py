@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from lf import data, stop
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import Evaluation, Runtime, Strict, Training, preset
 from lf.denoiser import LatentForcing
+from lf.door import door
 from lf.errors import UserError
 from lf.files import made_once, replace_tensors
 from lf.metrics import Extractor, Judge, Reference, Space, joined, protocol, scores

@@ -1,13 +1,16 @@
 """Files that are written whole or not at all."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path
-
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lf.claims import claim
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def replace(file: Path, text: str) -> None:
@@ -23,6 +26,8 @@ def replace(file: Path, text: str) -> None:
 
 def replace_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """The same for a safetensors file."""
+    from safetensors.torch import save_file  # with torch, a second that text does not need
+
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
@@ -35,6 +40,8 @@ def replace_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, 
 
 def made_once(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors in ``file``, made and kept there at first use; of several processes only one makes them."""
+    from safetensors.torch import load_file
+
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         with claim(Path(f"{file}.lock")):

@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torchvision.utils import make_grid, save_image
 
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import Runtime, Sampling
+from lf.door import door
 from lf.errors import UserError
 from lf.evaluate import network_of
 from lf.runs import find_training

@@ -20,10 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lf import checkpoint, data, stop
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import Training
 from lf.data.loader import Damaged, batches
 from lf.denoiser import LatentForcing
+from lf.door import door
 from lf.draws import drawn
 from lf.encoders.cache import attach
 from lf.errors import UserError

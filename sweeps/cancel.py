@@ -7,14 +7,12 @@ import argparse
 import os
 import signal
 from contextlib import suppress
-from pathlib import Path
 
-from lf.command import door
-from sweeps import cluster, state
+from lf.door import door
+from sweeps import state
+from sweeps.jobs import fail, job_of, scancel
 from sweeps.logs import pick
-from sweeps.queue import Slurm, job_of
 from sweeps.status import store
-from sweeps.work import fail
 
 
 def main(argv: list[str]) -> None:
@@ -32,7 +30,7 @@ def main(argv: list[str]) -> None:
         fail(jobs / unit["key"], "cancelled", "by sweeps.cancel")
     names = [job["job"] for unit in ended if (job := job_of(jobs / unit["key"]))]
     if manifest["executor"] == "slurm":
-        Slurm(sweep, cluster.load({})[0], Path(manifest["code"])).cancel(names)
+        scancel(names)
     else:
         for name in set(names):
             with suppress(ProcessLookupError, ValueError):

@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import Field
 
-from lf.config import Strict, merge, parse
 from lf.errors import UserError
+from lf.values import Strict, merge, parse
 
 NAME = "cluster.toml"
 USER = Path.home() / ".config" / "lf" / NAME

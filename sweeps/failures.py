@@ -3,11 +3,11 @@
 import hashlib
 import re
 import traceback
-from dataclasses import dataclass
 
 import torch
 
 from lf.errors import UserError
+from sweeps.jobs import Failure
 
 POLICY = {
     "preempted": "saved and queued again",
@@ -23,23 +23,6 @@ POLICY = {
 """Every kind of failure, and what happens then. Those that stop wait for `sweeps.retry`."""
 
 MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc|cannot allocate memory", re.I)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What is known of a failure.
-
-    Attributes:
-        kind: a key of `POLICY`.
-        message: one line.
-        signature: equal for equal mistakes: the error's type and the places in the code it came through.
-        trace: the whole traceback.
-    """
-
-    kind: str
-    message: str
-    signature: str = ""
-    trace: str = ""
 
 
 def classify(error: BaseException) -> Failure:

@@ -21,19 +21,19 @@ from rich.table import Table
 from analysis import report
 from lf import data
 from lf.claims import claim
-from lf.command import door
 from lf.config import Training, help_of, merge, overrides, parse
+from lf.door import door
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
 from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
+from sweeps.jobs import attempts, fail, job_of
 from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
 from sweeps.preflight import preflight
-from sweeps.queue import Chain, Local, Queue, Slurm, answers, job_of
+from sweeps.queue import Chain, Local, Queue, Slurm, answers
 from sweeps.snapshot import snapshot
 from sweeps.state import State
-from sweeps.work import attempts, fail
 
 console = Console()
 SHOWN = 30  # trainings that get a line or a bar of their own
@@ -154,7 +154,9 @@ def follow(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, r
 
 
 def _say(progress: Progress, line: str) -> None:
-    (progress.console if console.is_terminal else console).print(line.rstrip(), highlight=False, soft_wrap=True)
+    (progress.console if console.is_terminal else console).print(
+        line.rstrip(), highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def _jobs(sweep: Path, manifest: dict[str, Any]) -> list[str]:
@@ -261,13 +263,15 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
         hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
         console.print(f"stopped; {hint}")
         raise
-    report.show(name, root, console)
+    try:
+        report.show(name, root, console)
+    except Exception as error:  # such as cells of several budgets; that some failed must be said all the same
+        console.print(f"no table: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
     found = state.states(sweep, manifest["units"], {})
     failed = [unit for unit in manifest["units"] if found[unit["key"]].name != "done"]
     for unit in failed:
-        console.print(
-            f"{found[unit['key']].name}: {unit['kind']} {unit['title']}: {found[unit['key']].note}", soft_wrap=True
-        )
+        now = found[unit["key"]]
+        console.print(f"{now.name}: {unit['kind']} {unit['title']}: {now.note}", markup=False, soft_wrap=True)
     console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     if failed:
         console.print(f"python -m sweeps.logs {name} UNIT tells more, sweeps.retry {name} tries them again")

@@ -8,12 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from lf.command import door
+from lf.door import door
 from lf.errors import UserError
 from sweeps import state
-from sweeps.queue import job_of
+from sweeps.jobs import attempts, failure_of, job_of
 from sweeps.status import store
-from sweeps.work import attempts, failure_of
 
 LINES = 40
 
@@ -39,7 +38,8 @@ def main(argv: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for unit in pick(manifest, options.unit):
         folder = sweep.parents[1] / "jobs" / unit["key"]
-        console.print(f"[bold]{unit['kind']} {unit['title']}[/bold]  {folder}")
+        console.print(f"{unit['kind']} {unit['title']}", style="bold", markup=False, end="  ")
+        console.print(folder, markup=False)
         for line in attempts(folder):
             at = line.get("began") or line.get("ended")
             when = time.strftime("%d %b %H:%M:%S", time.localtime(at)) if at else ""

@@ -1,6 +1,5 @@
 """Where units of work wait and run: a SLURM cluster, or this machine. Both through submitit, alike to the launcher."""
 
-import getpass
 import json
 import os
 import re
@@ -22,16 +21,8 @@ from submitit.helpers import clean_env
 from lf.errors import UserError
 from lf.files import replace
 from sweeps.cluster import Cluster
+from sweeps.jobs import scancel, slurm_states
 from sweeps.work import Unit, Work
-
-FRESH = 3.0  # seconds for which SLURM's answer is good: any number of commands ask it once in that time
-ALIVE = ("PENDING", "RUNNING")
-SAME_AS = {  # SLURM's states in these two words; the others are ends, and say which
-    **dict.fromkeys(
-        ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"], "PENDING"
-    ),
-    **dict.fromkeys(["COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED", "SUSPENDED"], "RUNNING"),
-}
 
 
 @dataclass
@@ -125,15 +116,10 @@ class Slurm(Queue):
             executor.submit(Keeper(words))
 
     def states(self) -> dict[str, str]:
-        file = self.sweep.parents[1] / "jobs" / "queue.json"
-        if not file.exists() or time.time() - file.stat().st_mtime > FRESH:
-            replace(file, json.dumps(_squeue()))
-        return json.loads(file.read_text())
+        return slurm_states(self.sweep.parents[1])
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        jobs = list(jobs)
-        for start in range(0, len(jobs), 500):
-            subprocess.run(["scancel", *jobs[start : start + 500]], capture_output=True, check=False)
+        scancel(jobs)
 
 
 class Keeper:
@@ -159,28 +145,6 @@ def _outside() -> Iterator[None]:
             yield
         except submitit.core.utils.FailedJobError as error:
             raise UserError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
-
-
-def _squeue() -> dict[str, str]:
-    """All of the user's jobs that SLURM remembers, in one question."""
-    asked = ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T"]
-    for _ in range(5):  # a controller that is starting again
-        done = subprocess.run(asked, capture_output=True, text=True)
-        if done.returncode == 0:
-            pairs = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
-            return {job: SAME_AS.get(state, state) for job, state in pairs}
-        time.sleep(2)
-    raise UserError(f"squeue: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no answer'}")
-
-
-def ends(jobs: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How jobs ended, from the accounting where there is one: job → state and node."""
-    if not jobs or shutil.which("sacct") is None:
-        return {}
-    asked = ["sacct", "-n", "-X", "-P", "--format=JobID,State,NodeList", "-j", ",".join(jobs)]
-    done = subprocess.run(asked, capture_output=True, text=True)
-    rows = (line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2)
-    return {job: {"state": state.split()[0], "node": node} for job, state, node in rows}
 
 
 @cache
@@ -247,9 +211,3 @@ class Local(Queue):
 def note(unit: Unit, job: str, where: str, log: str) -> None:
     """Writes a unit's ``job.json``."""
     replace(unit.folder / "job.json", json.dumps({"job": job, "on": where, "log": log, "at": time.time()}))
-
-
-def job_of(folder: Path) -> dict[str, Any]:
-    """What a unit's ``job.json`` says; empty if it was never submitted."""
-    file = folder / "job.json"
-    return json.loads(file.read_text()) if file.exists() else {}

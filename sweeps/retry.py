@@ -5,7 +5,7 @@ It forgets why they stopped and how often, and launches the sweep again with the
 
 import argparse
 
-from lf.command import door
+from lf.door import door
 from sweeps import launch, state
 from sweeps.logs import pick
 from sweeps.status import store

@@ -9,15 +9,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from lf.errors import UserError, nearest
 from lf.files import replace
-from sweeps.cluster import load
-from sweeps.queue import ALIVE, Slurm, ends, job_of
-from sweeps.work import Unit, attempts, failure_of
+from sweeps.jobs import attempts, ends, failure_of, job_of, slurm_states
+
+if TYPE_CHECKING:
+    from sweeps.work import Unit
 
 LAG = 10.0  # seconds in which a job may be unknown to the queue, and a result not yet seen on another machine
 FINAL = ("done", "failed", "cancelled", "held", "blocked")
@@ -41,7 +42,7 @@ class State:
     left: float | None = None
 
 
-def entry(unit: Unit, training: str, rows: Sequence[str], after: str) -> dict[str, Any]:
+def entry(unit: "Unit", training: str, rows: Sequence[str], after: str) -> dict[str, Any]:
     """A unit as the manifest holds it: all that telling its state takes."""
     steps = unit.training.steps
     return {
@@ -67,7 +68,7 @@ def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
 def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     """State of the sweep's jobs, asked of SLURM once, or of this machine's processes."""
     if manifest["executor"] == "slurm":
-        return Slurm(sweep, load({})[0], Path(manifest["code"])).states()
+        return slurm_states(sweep.parents[1])
     jobs = (job_of(sweep.parents[1] / "jobs" / unit["key"]).get("job", "") for unit in manifest["units"])
     return {job: "RUNNING" for job in jobs if job.isdigit() and psutil.pid_exists(int(job))}
 
@@ -140,4 +141,4 @@ def alive(state: State) -> bool:
     return state.name in ("running", "pending")
 
 
-__all__ = ["ALIVE", "FINAL", "State", "alive", "died", "entry", "jobs_of", "read", "states", "write"]
+__all__ = ["FINAL", "State", "alive", "died", "entry", "jobs_of", "read", "states", "write"]

@@ -1,6 +1,7 @@
 """`python -m sweeps.status NAME [--watch] [--all] [runs=FOLDER]`: how far a sweep is, told by any machine, any time."""
 
 import argparse
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lf.command import door
+from lf.door import door
 from lf.errors import UserError
 from sweeps import cluster, state
 from sweeps.state import State
@@ -51,8 +52,8 @@ def picture(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State]
         left = "" if now.left is None else time.strftime("%H:%M:%S", time.gmtime(now.left))
         step = f"{now.step:,}/{unit['steps']:,}" if now.step else ""
         loss = "" if now.loss is None else f"{now.loss:.4f}"
-        what = f"{unit['kind']} {unit['title']}"
-        table.add_row(str(number), Text(now.name, COLOURS.get(now.name, "")), what, step, loss, left, now.note)
+        what, note = Text(f"{unit['kind']} {unit['title']}"), Text(now.note)
+        table.add_row(str(number), Text(now.name, COLOURS.get(now.name, "")), what, step, loss, left, note)
     hidden = len(numbered) - len(shown if everything else shown[:SHOWN])
     total = ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
     rows = sum((sweep.parents[1] / "evaluation" / c["evaluation_id"] / "row.json").exists() for c in manifest["cells"])
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("words", nargs="*", metavar="runs=FOLDER")
     options = parser.parse_intermixed_args(argv)
     sweep, manifest = state.read(options.sweep, store(options.words))
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=200)  # whole lines for grep
 
     def now() -> tuple[Group, bool]:
         found = state.states(sweep, manifest["units"], state.jobs_of(sweep, manifest))

@@ -1,9 +1,4 @@
-"""What runs in a job: a training, or evaluations of one; and what it leaves behind, whatever becomes of it.
-
-runs/jobs/<unit>/job.json        where it was submitted last
-runs/jobs/<unit>/attempts.jsonl  one line when it begins, one when it ends
-runs/jobs/<unit>/failure.json    why it stopped for good; `sweeps.retry` removes it
-"""
+"""What runs in a job: a training, or evaluations of one; and what it leaves behind, whatever becomes of it."""
 
 import gc
 import hashlib
@@ -29,7 +24,8 @@ from lf.files import replace
 from lf.runs import evaluation_run, training_run
 from lf.train import train
 from lf.world import join
-from sweeps.failures import Failure, classify
+from sweeps.failures import classify
+from sweeps.jobs import Failure, attempts, failure_of
 
 SAME = 3  # cells that fail with one traceback hold the rest of their sweep
 
@@ -173,20 +169,3 @@ def _job() -> str:
         return str(submitit.JobEnvironment().job_id)
     except RuntimeError:
         return ""
-
-
-def failure_of(folder: Path) -> dict[str, Any] | None:
-    """Why a unit stopped for good, or None."""
-    file = folder / "failure.json"
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-def attempts(folder: Path) -> list[dict[str, Any]]:
-    """What the unit's jobs noted, in order."""
-    file = folder / "attempts.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def fail(folder: Path, kind: str, message: str) -> None:
-    """Stops a unit for good, from outside."""
-    replace(folder / "failure.json", json.dumps(asdict(Failure(kind, message)), indent=1))

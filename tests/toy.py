@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import Training
+from lf.door import door
 
 WORDS = [
     "data=digits", "resolution=16", "batch=8", "steps=60", "lr=1e-3", "warmup=6", "ema=0.9",

@@ -240,6 +240,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from lf.command import door
+    from lf.door import door
 
     door(main)

@@ -8,8 +8,9 @@ there is no KID, precision or recall), and in ``meta`` the data's digest, the ex
 from pydantic import Field
 
 from lf import data
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import Runtime, Strict, overrides, parse
+from lf.door import door
 from lf.errors import UserError
 from lf.metrics import INCEPTION, KEPT, Extractor, Reference
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from pydantic import Field
 
 from lf import data
-from lf.command import config_from, door
+from lf.command import config_from
 from lf.config import AnyEncoder, Runtime, Strict
+from lf.door import door
 from lf.encoders.pretrained import Pretrained
 from lf.errors import UserError
 

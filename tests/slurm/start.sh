@@ -40,25 +40,29 @@ max_array=${LF_SLURM_MAX_ARRAY:-1001} min_job_age=${LF_SLURM_MIN_JOB_AGE:-300} p
 for number in "$max_array" "$min_job_age" "${port:-1}"; do
     [[ $number =~ ^[1-9][0-9]*$ ]] || fail "LF_SLURM_… is '$number': a whole number above 0" 2
 done
+[[ -z $given ]] || name_folder "$given"
 can_run
-name_folder "${given:-$(mktemp -d -t lf-slurm-XXXXXX)}"
-mkdir -p "$folder"/{state,spool/n1,spool/n2,bin}
-chmod 755 "$folder" # munged wants its socket to be in reach
-exec 9>"$folder/lock"
-flock -w 300 9 || fail "folder $folder: another start.sh is at work on it"
-name=$(hostname -s)
-
-# Packages. RUNLEVEL and the lack of an /etc/slurm/slurm.conf keep their services from starting.
 declare -A package=([slurmctld]=slurmctld [slurmd]=slurmd [srun]=slurm-client [munged]=munge)
 [[ $accounting == no ]] || package+=([slurmdbd]=slurmdbd [mariadbd]=mariadb-server-core)
 missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
+((${#missing[@]} == 0)) || command -v apt-get >/dev/null ||
+    fail "SLURM cannot start here: no ${missing[*]}, and no apt-get to install it" 3
+
+[[ -n $given ]] || name_folder "$(mktemp -d -t lf-slurm-XXXXXX)"
+mkdir -p "$folder"/{state,spool/n1,spool/n2,bin}
+chmod 755 "$folder" # munged wants its socket to be in reach
+exec 9>"$folder/lock"
+flock -w 300 9 || fail "folder $folder: another start.sh is at work on it"
+name=$(hostname -s)
+
 if ((${#missing[@]})); then
-    command -v apt-get >/dev/null || fail "SLURM cannot start here: no ${missing[*]}, and no apt-get to install it" 3
+    # RUNLEVEL, and the lack of an /etc/slurm/slurm.conf, keep the packages' services from starting.
     install() {
-        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null >>"$folder/apt.out" 2>&1 9>&-
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" \
+            </dev/null >>"$folder/apt.out" 2>&1 9>&-
     }
     wanted=(install -y --no-install-recommends "${missing[@]}")
     install "${wanted[@]}" || { install update && install "${wanted[@]}"; } ||
@@ -208,6 +212,9 @@ fi
 # -i: the first time there is no state to read
 running slurmctld || daemon slurmctld slurmctld -i
 await 60 slurmctld scontrol ping
+if [[ $fresh == yes ]]; then # else a node of the last time is taken for a live one, and waited for a minute long
+    scontrol update nodename=n1,n2 state=down reason="start.sh" || true
+fi
 for node in n1 n2; do
     running "slurmd-$node" || daemon "slurmd-$node" slurmd -N "$node"
 done
@@ -249,8 +256,9 @@ fi
     echo "PATH=\${PATH#:} PATH=\${PATH%:}"
 } >"$folder/env.new"
 mv "$folder/env.new" "$folder/env"
+with=$([[ $accounting == yes ]] && echo with || echo without)
 cat <<END
-SLURM is up in $folder: nodes n1 and n2, partitions main and high, $([[ $accounting == yes ]] && echo "with accounting" || echo "without accounting")
+SLURM is up in $folder: nodes n1 and n2, partitions main and high, $with accounting
   use it:  source $folder/env && sinfo
   end it:  $here/stop.sh $folder
 END

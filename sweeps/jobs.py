@@ -1,0 +1,103 @@
+"""What is known of jobs: what they noted, why they stopped, what SLURM says. Imports nothing that takes long.
+
+runs/jobs/<unit>/job.json        where it was submitted last
+runs/jobs/<unit>/attempts.jsonl  one line when it begins, one when it ends
+runs/jobs/<unit>/failure.json    why it stopped for good; `sweeps.retry` removes it
+"""
+
+import getpass
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lf.errors import UserError
+from lf.files import replace
+
+FRESH = 3.0  # seconds for which SLURM's answer is good: any number of commands ask it once in that time
+# SLURM's states in two words, PENDING and RUNNING; the others are ends, and say which
+SAME_AS = dict.fromkeys(
+    ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"], "PENDING"
+)
+SAME_AS |= dict.fromkeys(["COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED", "SUSPENDED"], "RUNNING")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is known of a failure.
+
+    Attributes:
+        kind: a key of `POLICY`.
+        message: one line.
+        signature: equal for equal mistakes: the error's type and the places in the code it came through.
+        trace: the whole traceback.
+    """
+
+    kind: str
+    message: str
+    signature: str = ""
+    trace: str = ""
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """What a unit's ``job.json`` says; empty if it was never submitted."""
+    file = folder / "job.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def failure_of(folder: Path) -> dict[str, Any] | None:
+    """Why a unit stopped for good, or None."""
+    file = folder / "failure.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """What the unit's jobs noted, in order."""
+    file = folder / "attempts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def fail(folder: Path, kind: str, message: str) -> None:
+    """Stops a unit for good, from outside."""
+    replace(folder / "failure.json", json.dumps(asdict(Failure(kind, message)), indent=1))
+
+
+def slurm_states(runs: Path) -> dict[str, str]:
+    """State of all of the user's jobs: SLURM's answer, or its last if that is fresh."""
+    file = runs / "jobs" / "queue.json"
+    if not file.exists() or time.time() - file.stat().st_mtime > FRESH:
+        replace(file, json.dumps(_squeue()))
+    return json.loads(file.read_text())
+
+
+def scancel(jobs: Iterable[str]) -> None:
+    """Ends SLURM jobs."""
+    jobs = list(jobs)
+    for start in range(0, len(jobs), 500):
+        subprocess.run(["scancel", *jobs[start : start + 500]], capture_output=True, check=False)
+
+
+def _squeue() -> dict[str, str]:
+    """All of the user's jobs that SLURM remembers, in one question."""
+    asked = ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}", "--format=%i|%T"]
+    for _ in range(5):  # a controller that is starting again
+        done = subprocess.run(asked, capture_output=True, text=True)
+        if done.returncode == 0:
+            pairs = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
+            return {job: SAME_AS.get(state, state) for job, state in pairs}
+        time.sleep(2)
+    raise UserError(f"squeue: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no answer'}")
+
+
+def ends(jobs: Sequence[str]) -> dict[str, dict[str, str]]:
+    """How jobs ended, from the accounting where there is one: job → state and node."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    asked = ["sacct", "-n", "-X", "-P", "--format=JobID,State,NodeList", "-j", ",".join(jobs)]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    rows = (line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2)
+    return {job: {"state": state.split()[0], "node": node} for job, state, node in rows}
