@@ -45,7 +45,8 @@ def claim(file: Path) -> Iterator[None]:
             lock.lock(timeout=timedelta(seconds=2))
             break
         except TimeOutError:
-            continue
+            if stop.asked():
+                raise stop.Stopped(stop.asked()) from None
     heart = threading.Thread(target=renew, daemon=True)
     heart.start()
     try:

@@ -30,6 +30,8 @@ SHOWN = 64  # images kept with the row
 def evaluate(trained: TrainingRun, config: Evaluation) -> dict[str, Any]:
     """Scores a finished training unless that is done already; returns the row."""
     run = evaluation_run(trained, config)
+    if "data_digest" in trained.config and trained.row is None:  # a run of ours: what is there is not its end
+        raise UserError(f"run={trained.id}: its training is not done; the command that began it goes on with it")
     world = join(trained.training.runtime.torch_device)
     with run.held() if world.rank == 0 else nullcontext():
         row = world.share(run.row)

@@ -4,13 +4,10 @@ What they had saved stays; `sweeps.retry` takes them up again.
 """
 
 import argparse
-import os
-import signal
-from contextlib import suppress
 
 from lf.door import door
 from sweeps import state
-from sweeps.jobs import fail, job_of, scancel
+from sweeps.jobs import fail, job_of, kill, lives, scancel
 from sweeps.logs import pick
 from sweeps.status import store
 
@@ -28,13 +25,11 @@ def main(argv: list[str]) -> None:
     ended = [unit for unit in units if found[unit["key"]].name not in state.FINAL]
     for unit in ended:
         fail(jobs / unit["key"], "cancelled", "by sweeps.cancel")
-    names = [job["job"] for unit in ended if (job := job_of(jobs / unit["key"]))]
+    under_way = [job for unit in ended if (job := job_of(jobs / unit["key"]))]
     if manifest["executor"] == "slurm":
-        scancel(names)
+        scancel(job["job"] for job in under_way)
     else:
-        for name in set(names):
-            with suppress(ProcessLookupError, ValueError):
-                os.kill(int(name), signal.SIGTERM)
+        kill({job["job"] for job in under_way if lives(job)})
     print(f"{len(ended)} units cancelled; sweeps.retry takes them up again")
 
 

@@ -10,10 +10,13 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from lf.errors import UserError
 from lf.files import replace
@@ -79,6 +82,24 @@ def scancel(jobs: Iterable[str]) -> None:
     jobs = list(jobs)
     for start in range(0, len(jobs), 500):
         subprocess.run(["scancel", *jobs[start : start + 500]], capture_output=True, check=False)
+
+
+def lives(job: Mapping[str, Any]) -> bool:
+    """Whether a job of this machine still runs. Its process's number may be another's by now, which began later."""
+    try:
+        return psutil.Process(int(job["job"])).create_time() < job["at"] + 5
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def kill(jobs: Iterable[str]) -> None:
+    """Ends jobs of this machine: the shells that submitit starts them in, and all below these."""
+    for job in jobs:
+        with suppress(psutil.Error):
+            shell = psutil.Process(int(job))
+            for process in [shell, *shell.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def _squeue() -> dict[str, str]:

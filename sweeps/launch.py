@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from analysis import report
 from lf import data
 from lf.claims import claim
 from lf.config import Training, help_of, merge, overrides, parse
 from lf.door import door
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
+from lf.runs import training_run
 from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
@@ -104,10 +104,14 @@ def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, r
         for unit in list(waiting):
             if found[unit.key].name != "lost":
                 continue
-            times = state.died(jobs / unit.key, manifest["at"])
+            row = training_run(unit.training).folder / "row.json"
+            if unit.kind == "evaluate" and not row.exists():
+                continue  # it was never its turn
+            turn = row.stat().st_mtime if unit.kind == "evaluate" else 0.0
+            times = state.died(jobs / unit.key, max(manifest["at"], turn))
             if times > retries:
                 fail(jobs / unit.key, "lost", f"its job ended without a word {times} times ({found[unit.key].note})")
-                waiting.remove(unit)
+                waiting = [] if unit is chain.train else [other for other in waiting if other is not unit]
             elif times:
                 avoid = _last_node(jobs / unit.key)
         if not waiting:
@@ -225,6 +229,9 @@ def main(argv: list[str]) -> None:
     if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
     planned = plan(cells, runtime, profile.evaluations)
+    if options.force and not options.dry_run:  # also what had stopped for good
+        for unit in (unit for chain in planned.chains for unit in chain.units):
+            (unit.folder / "failure.json").unlink(missing_ok=True)
     show(name, launch, planned)
     here = f"on this machine, {workers_of(launch)} jobs at a time"
     console.print(f"on SLURM, as {where} says" if on_slurm(launch) else here)
@@ -263,6 +270,8 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
         hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
         console.print(f"stopped; {hint}")
         raise
+    from analysis import report  # what draws takes a second to import, and only here
+
     try:
         report.show(name, root, console)
     except Exception as error:  # such as cells of several budgets; that some failed must be said all the same

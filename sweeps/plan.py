@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -151,10 +152,10 @@ class Plan:
     def manifest(self, name: str, asked: str, words: Sequence[str], executor: str, code: Path) -> dict[str, Any]:
         """All that any process needs to know of the sweep, as JSON."""
         units = []
-        for chain in self.chains:
+        for (trained, some), chain in zip(self.trainings.items(), self.chains, strict=True):
+            left = iter(some)  # its cells stand in the order of its units' evaluations
             for unit in chain.units:
-                trained = training_run(unit.training)
-                rows = [f"evaluation/{evaluation_run(trained, e).id}/row.json" for e in unit.evaluations]
+                rows = [f"evaluation/{cell.run.id}/row.json" for cell in islice(left, len(unit.evaluations))]
                 after = chain.train.key if chain.train and unit is not chain.train else ""
                 units.append(entry(unit, trained.id, rows or [f"training/{trained.id}/row.json"], after))
         cells = [

@@ -21,7 +21,7 @@ from submitit.helpers import clean_env
 from lf.errors import UserError
 from lf.files import replace
 from sweeps.cluster import Cluster
-from sweeps.jobs import scancel, slurm_states
+from sweeps.jobs import job_of, kill, scancel, slurm_states
 from sweeps.work import Unit, Work
 
 
@@ -89,8 +89,13 @@ class Slurm(Queue):
         parameters |= {"slurm_dependency": after} if after else {}
         parameters |= {"slurm_exclude": avoid} if avoid else {}
         executor = self._executor(parameters, shape.setup)
-        with _outside():
-            handles = executor.submit_array([Work([unit], self.sweep) for unit in units])
+        try:
+            with _outside():
+                handles = executor.submit_array([Work([unit], self.sweep) for unit in units])
+        except UserError:
+            if not avoid:
+                raise
+            return self._array(units, "", after)  # there may be no other node
         for unit, handle in zip(units, handles, strict=True):
             note(unit, handle.job_id, "slurm", str(handle.paths.stderr))
         return [handle.job_id for handle in handles]
@@ -202,12 +207,13 @@ class Local(Queue):
         return executor
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        for job in jobs:
-            if job in self.running:
-                self.running[job].cancel()
+        kill(job for job in jobs if job in self.running)
         self.waiting.clear()
 
 
 def note(unit: Unit, job: str, where: str, log: str) -> None:
-    """Writes a unit's ``job.json``."""
-    replace(unit.folder / "job.json", json.dumps({"job": job, "on": where, "log": log, "at": time.time()}))
+    """Writes a unit's ``job.json``: its job, and when it and those before it were submitted."""
+    now, before = time.time(), job_of(unit.folder).get("submitted", [])
+    submitted = before if job.startswith("waiting") else [*before, now]
+    told = {"job": job, "on": where, "log": log, "at": now, "submitted": submitted}
+    replace(unit.folder / "job.json", json.dumps(told))

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from lf.errors import UserError, nearest
 from lf.files import replace
-from sweeps.jobs import attempts, ends, failure_of, job_of, slurm_states
+from sweeps.jobs import attempts, ends, failure_of, job_of, lives, slurm_states
 
 if TYPE_CHECKING:
     from sweeps.work import Unit
@@ -66,11 +64,8 @@ def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """State of the sweep's jobs, asked of SLURM once, or of this machine's processes."""
-    if manifest["executor"] == "slurm":
-        return slurm_states(sweep.parents[1])
-    jobs = (job_of(sweep.parents[1] / "jobs" / unit["key"]).get("job", "") for unit in manifest["units"])
-    return {job: "RUNNING" for job in jobs if job.isdigit() and psutil.pid_exists(int(job))}
+    """State of the sweep's jobs, asked of SLURM once; those of this machine `states` finds by themselves."""
+    return slurm_states(sweep.parents[1]) if manifest["executor"] == "slurm" else {}
 
 
 def states(sweep: Path, units: Sequence[Mapping[str, Any]], jobs: Mapping[str, str]) -> dict[str, State]:
@@ -101,7 +96,7 @@ def _state(runs: Path, unit: Mapping[str, Any], jobs: Mapping[str, str], before:
         return State("blocked", "its training stopped")
     job = job_of(folder)
     told = jobs.get(job.get("job", ""), "")
-    if not told and job.get("on") == "local" and job["job"].isdigit() and psutil.pid_exists(int(job["job"])):
+    if not told and job.get("on") == "local" and lives(job):
         told = "RUNNING"  # another launcher's
     if told == "RUNNING":
         return _running(runs, unit, before)
@@ -130,10 +125,10 @@ def _running(runs: Path, unit: Mapping[str, Any], before: State | None) -> State
 
 
 def died(folder: Path, since: float) -> int:
-    """How many jobs of a unit, of those that began after ``since``, ended without a word."""
-    noted = attempts(folder)
+    """How often a unit whose job is lost was lost since then, whether its jobs had begun or not."""
+    noted, submitted = attempts(folder), job_of(folder).get("submitted", [])
     began = sum(line.get("began", 0) > since for line in noted)
-    return began - sum(line.get("ended", 0) > since for line in noted)
+    return max(began - sum(line.get("ended", 0) > since for line in noted), sum(at > since for at in submitted))
 
 
 def alive(state: State) -> bool:

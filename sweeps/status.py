@@ -56,9 +56,15 @@ def picture(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State]
         table.add_row(str(number), Text(now.name, COLOURS.get(now.name, "")), what, step, loss, left, note)
     hidden = len(numbered) - len(shown if everything else shown[:SHOWN])
     total = ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
-    rows = sum((sweep.parents[1] / "evaluation" / c["evaluation_id"] / "row.json").exists() for c in manifest["cells"])
+    rows = _cells_done(sweep.parents[1], manifest, found)
     said = f"{manifest['sweep']}: {rows:,} of {len(manifest['cells']):,} cells done; jobs: {total}"
     return Group(table, Text(said + (f"; {hidden:,} not shown (--all)" if hidden else "")))
+
+
+def _cells_done(runs: Path, manifest: Mapping[str, Any], found: Mapping[str, State]) -> int:
+    known = {row for unit in manifest["units"] if found[unit["key"]].name == "done" for row in unit["rows"]}
+    wanted = (f"evaluation/{cell['evaluation_id']}/row.json" for cell in manifest["cells"])
+    return sum(row in known or (runs / row).exists() for row in wanted)
 
 
 def main(argv: list[str]) -> None:

@@ -31,7 +31,7 @@ SAME = 3  # cells that fail with one traceback hold the rest of their sweep
 
 
 class Held(Exception):
-    """The sweep is held: too many of its cells failed alike. This one was not begun."""
+    """A unit is not begun: it was cancelled, its training is not done, or too many of its sweep failed alike."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,10 @@ class Work:
     def _run(self, unit: Unit) -> None:
         if (self.sweep / "held.json").exists():
             raise Held(json.loads((self.sweep / "held.json").read_text())["message"])
+        if why := failure_of(unit.folder):  # cancelled while it waited
+            raise Held(f"{why['kind']}: {why['message']}")
+        if unit.evaluations and training_run(unit.training).row is None:  # a checkpoint there is not the last
+            raise Held("its training is not done")
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
         note = partial(_note, unit.folder) if first else lambda **_: None

@@ -22,7 +22,7 @@ from sweeps.plan import Cell, Launch, plan
 
 NAME = "order_ablation"
 CELLS = 18  # two latents along 8 paths each, and two models trained for one order
-SWEEP = [NAME, *WORDS, *PLAIN, "evaluation.n=32", "evaluation.steps=4", "workers=1"]
+SWEEP = [NAME, *WORDS, *PLAIN, "evaluation.n=32", "evaluation.steps=4", "workers=2"]
 
 
 def rows(store: Path, kind: str = "evaluation") -> dict[str, dict[str, object]]:
@@ -133,6 +133,31 @@ def test_a_dry_run_names_what_is_running(copy: Path, dry: Callable[..., str]) ->
     with first.held():
         assert " running " in planned(dry(copy))[0]
     assert " begun " in planned(dry(copy))[0]
+
+
+def test_a_part_of_the_cells_is_asked_for_by_their_titles(
+    store: Path, dry: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = dry(store, "--only", "pixel_only", "seeds=[0,1]")
+    assert [" cached " in line for line in planned(out)] == [True, False]
+    assert "60 training steps and 32 images" in out
+    words = [*SWEEP, "--dry-run", "--only", "pixel-only", f"runtime.runs={store}"]
+    said = refusal(launch.main, words, capsys)
+    assert "--only pixel-only: no such cell" in said and "one is called 'tiny independent seed 0 shifted" in said
+
+
+def test_one_cell_is_run_in_this_process_and_nothing_else(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = results.load(NAME, copy).set_index("model").loc["pixel_only"]
+    done = scores(copy)
+    shutil.rmtree(copy / "training" / row.training_id)
+    for name in done:
+        shutil.rmtree(copy / "evaluation" / name)
+    before = files(copy / "sweeps"), (copy / "jobs").exists()
+    capsys.readouterr()
+    launch.main([*SWEEP, "--local", "pixel_only", f"runtime.runs={copy}"])
+    assert f'"id": "{row.evaluation_id}"' in capsys.readouterr().out
+    assert scores(copy) == {row.evaluation_id: done[row.evaluation_id]}, "the same to the last bit"
+    assert (files(copy / "sweeps"), (copy / "jobs").exists()) == before, "nothing is submitted"
 
 
 def test_the_list_names_the_sweep_and_its_question(capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,10 +328,61 @@ def test_a_cell_that_fails_is_named_and_the_others_finish(launched: tuple[Path, 
 
     code, out, err = run("sweeps.launch", *SWEEP, f"runtime.runs={place}")
     assert code == 1, out + err
-    failed = [line for line in out.splitlines() if line.startswith("FAILED")]
-    assert len(failed) == 1 and "cascaded tiny seed 0" in failed[0] and "cannot read checkpoint" in failed[0]
-    assert any(line.startswith("finished") and "pixel_only" in line for line in out.splitlines())
-    assert "1 jobs done, 1 failed" in out and harmed.read_bytes() == b"garbage"
+    failed = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert (
+        len(failed) == 1 and "train tiny cascaded seed 0" in failed[0] and "user: cannot read checkpoint" in failed[0]
+    )
+    assert [line for line in out.splitlines() if line.startswith("blocked: evaluate tiny cascaded seed 0")]
+    assert any(line.startswith("done") and "pixel_only" in line for line in out.splitlines())
+    assert "2 jobs done, 2 failed" in out and harmed.read_bytes() == b"garbage"
     assert len(rows(place)) == CELLS - 1
     assert [line for line in out.splitlines() if "missing" in line and line.startswith("| cascaded")]
     assert scores(place).items() < scores(launched[0]).items()
+
+
+@pytest.mark.slow
+def test_cells_that_are_forced_are_run_again_to_the_same_scores(launched: tuple[Path, str], tmp_path: Path) -> None:
+    place = Path(shutil.copytree(launched[0], tmp_path / "runs"))
+    before = runs_of(place)
+    code, out, err = run("sweeps.launch", *SWEEP, "--force", "--only", "pixel_only", f"runtime.runs={place}")
+    assert code == 0, out + err
+    after = runs_of(place)
+    again = [name for name in before if name.endswith("/row.json") and after[name] != before[name]]
+    assert sorted(name.partition("/")[0] for name in again) == ["evaluation", "training"]
+    kept = {name.split("/")[1].partition(".")[0] for name in after if "." in name.split("/")[1]}
+    assert kept == {name.split("/")[1] for name in again}, "what was there is put aside"
+    assert {name: scores(place)[name] for name in scores(launched[0])} == scores(launched[0])
+
+
+FAILING = '''
+"""Does the first failure end it?"""
+from sweeps.plan import Cell
+
+def cells(launch):
+    yield Cell({"case": "fails"}, launch.train(lr=1e30, steps=50), launch.evaluate())
+    for seed in range(2):
+        yield Cell({"case": f"long {seed}"}, launch.train(lr=1e-3, steps=10**6, seed=seed), launch.evaluate())
+'''
+
+
+@pytest.mark.slow
+def test_to_fail_fast_ends_all_at_the_first_failure(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = [word for word in WORDS if not word.startswith(("lr=", "steps="))]
+    asked = [
+        str(tmp_path / "failing.py"),
+        *words,
+        *PLAIN,
+        "evaluation.n=8",
+        "workers=2",
+        f"runtime.runs={tmp_path}/runs",
+    ]
+    code, out, err = run("sweeps.launch", *asked, "--fail-fast")
+    assert code == 1, out + err
+    assert "failed: train fails: nan: " in out and not rows(tmp_path / "runs", "training")
+    jobs = [json.loads(file.read_text())["job"] for file in (tmp_path / "runs" / "jobs").glob("*/job.json")]
+    begun = [int(job) for job in jobs if job.isdigit()]
+    deadline = time.monotonic() + 30
+    while (alive := [job for job in begun if Path(f"/proc/{job}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert begun and not alive, "the others are ended"

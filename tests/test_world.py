@@ -14,6 +14,7 @@ from toy import LATENT, PLAIN, WORDS, training
 
 from lf import checkpoint
 from lf.config import Evaluation, Training
+from lf.errors import UserError
 from lf.evaluate import evaluate
 from lf.log import lr_at
 from lf.runs import training_run
@@ -86,6 +87,13 @@ def stopped(alone: Training, folder: Path, step: int) -> Training:
         train(config)
     assert checkpoint.read(training_run(config).folder / checkpoint.NAME)[1] == step
     return config
+
+
+def test_a_training_that_is_not_done_is_not_scored(alone: Training, tmp_path: Path) -> None:
+    config = stopped(alone, tmp_path, 25)
+    with pytest.raises(UserError, match="not done"):
+        evaluate(training_run(config), Evaluation(n=4, steps=2, solver="heun_per_stream"))
+    assert not any(tmp_path.glob("evaluation/*/row.json"))
 
 
 def test_stopped_in_an_epoch_it_goes_on_with_another_number_of_processes(alone: Training, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A cell over two nodes with two processes each: the numbers of one process."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_two_nodes_with_two_tasks_each_train_and_draw_what_one_process_does(clus
     one, other = (checkpoint.read(folder / checkpoint.NAME)[0] for folder in (here.folder, there))
     torch.testing.assert_close(other["losses"], one["losses"], rtol=1e-5, atol=1e-7)
 
+    shutil.copytree(tmp_path / "runs" / "cache", tmp_path / "alone" / "cache", dirs_exist_ok=True)
     # both draw from the same weights, so that only the number of processes differs
     (here.folder / checkpoint.NAME).write_bytes((there / checkpoint.NAME).read_bytes())
     expected = evaluate(here, parse(Evaluation, DRAWN | {"features": ["judge"]}))

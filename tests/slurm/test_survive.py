@@ -1,5 +1,6 @@
 """Sweeps on a real cluster where all goes wrong: every cell ends, once, with the numbers of an undisturbed run."""
 
+import getpass
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ class Place:
         """Ends what was started and still runs, and the jobs."""
         for command in self.commands:
             command.kill()
-        self.cluster.clear()
+        self.cluster.run("scancel", f"--user={getpass.getuser()}", check=False)
+        self.cluster.wait(lambda: not self.cluster.run("squeue", "--noheader"))
 
     def launch(self, sweep: str, *words: str, runs: Path | None = None) -> "Command":
         """Starts a launch of ``sweep``."""
@@ -167,6 +169,16 @@ def place(cluster: Cluster, tmp_path: Path) -> Iterator[Place]:
         yield made
     finally:
         made.close()
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    """Whether something becomes true in that time."""
+    until = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def rows(runs: Path, kind: str = "evaluation") -> dict[str, dict[str, Any]]:
@@ -247,6 +259,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         try:
             while not self.over.wait(0.7):
+                self.queues.append((time.time(), self.place.cluster.squeue()))
                 if units := self.place.units(self.sweep):
                     self._look(units)
         except BaseException as error:
@@ -255,7 +268,6 @@ class Watch(threading.Thread):
     def _look(self, units: list[dict[str, Any]]) -> None:
         place = self.place
         sweep, manifest = state.read(self.sweep, place.runs)
-        self.queues.append((time.time(), place.cluster.squeue()))
         before, jobs, since = {u["key"]: place.there(u) for u in units}, [self._jobs(units)], time.time()
         found = state.states(sweep, units, state.jobs_of(sweep, manifest))
         until, jobs = time.time(), [*jobs, self._jobs(units)]
@@ -309,7 +321,6 @@ class Chaos:
         self.place, self.sweep, self.random = place, sweep, random.Random(seed)
         self.hits: Counter[str] = Counter()
         self.saved = 0  # trainings that were hit when they had a checkpoint
-        self.cancelled: set[str] = set()
 
     def do(self, plan: dict[str, int], launcher: Command, seconds: float) -> None:
         """Makes every kind of harm hit as often as the plan says, in any order."""
@@ -325,36 +336,30 @@ class Chaos:
             time.sleep(0.2)
 
     def _one(self, *states: str) -> str:
-        """Some job of the sweep in one of these states."""
+        """Some job of the sweep in one of these states; every other time one in the middle of its work, if there is."""
         queue, units = self.place.cluster.squeue(), self.place.units(self.sweep)
         found = {self.place.job(u): u for u in units if queue.get(self.place.job(u)) in states}
+        busy = [job for job, unit in found.items() if "began" in (self.place.attempts(unit) or [{}])[-1]]
         if not found:
             return ""
-        job = self.random.choice(sorted(found))
-        self.saved += checkpoint.begun(self.place.training(found[job])) and found[job]["kind"] == "train"
+        job = self.random.choice(sorted(busy if busy and self.random.random() < 0.5 else found))
+        self.saved += found[job]["kind"] == "train" and checkpoint.begun(self.place.training(found[job]))
         return job
 
     def requeue(self) -> bool:
-        job = self._one("RUNNING")
+        job, show = self._one("RUNNING"), self.place.cluster.show
         if not job:
             return False
-        before = int(self.place.cluster.show(job)["Restarts"])
-        self.place.cluster.run("scontrol", "requeue", job, check=False)
-        with suppress(AssertionError):  # it may have been over just then
-            self.place.cluster.wait(lambda: int(self.place.cluster.show(job)["Restarts"]) > before, 8)
-            return True
-        return False
+        before = int(show(job)["Restarts"])
+        self.place.cluster.run("scontrol", "requeue", job, check=False)  # it may have been over just then
+        return within(15, lambda: int(show(job)["Restarts"]) > before)
 
     def cancel(self) -> bool:
         job = self._one("RUNNING", "PENDING")
         if not job:
             return False
         self.place.cluster.run("scancel", job, check=False)
-        with suppress(AssertionError):
-            self.place.cluster.wait(lambda: self.place.cluster.squeue().get(job) == "CANCELLED", 10)
-            self.cancelled.add(job)
-            return True
-        return False
+        return within(15, lambda: self.place.cluster.squeue().get(job) == "CANCELLED")
 
     def kill(self) -> bool:
         job = self._one("RUNNING")
@@ -376,7 +381,7 @@ class Chaos:
 
 
 def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["seeds=0-23", "steps=250", "runtime.checkpoint_seconds=0.2"]
+    words = ["seeds=0-23", "steps=1000", "runtime.checkpoint_seconds=0.2"]
     alone = place.folder / "alone"
     undisturbed = place.one_by_one(alone, *words)
     watch, chaos = Watch(place, "mine"), Chaos(place, "mine", seed=4)
@@ -449,7 +454,57 @@ def test_a_preempted_training_saves_itself_and_goes_on_from_that_step(place: Pla
         assert begun_at(place.training(unit)) == saved[unit["key"]]
 
 
-def test_without_accounting_or_launcher_what_was_lost_is_found_and_tried_again(
-    cluster_without_accounting: Cluster, tmp_path: Path
-) -> None:
-    """E"""
+@pytest.fixture
+def bare(cluster_without_accounting: Cluster, tmp_path: Path) -> Iterator[Place]:
+    """A place where nobody remembers how a job ended."""
+    made = Place(tmp_path, cluster_without_accounting)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_without_accounting_or_launcher_what_was_lost_is_told_and_the_same_command_goes_on(bare: Place) -> None:
+    words = ["mine.py", "executor=slurm", "seeds=[0,1,2]", "steps=5000"]
+    (bare.folder / "cluster.toml").write_text('[job]\nhours = 1\nextra = {nodelist = "n1"}\n')  # there is but one node
+    wait, queue = bare.cluster.wait, bare.cluster.squeue
+    assert "submitted" in bare.launch(*words, "--no-wait").end()
+    units = bare.units("mine")
+    jobs = {unit["key"]: bare.job(unit) for unit in units}
+    assert len(set(jobs.values())) == 6 and set(jobs.values()) <= queue().keys()
+    hit, *others = [unit for unit in units if unit["kind"] == "train"]
+    wait(lambda: all(bare.attempts(unit) for unit in (hit, *others)))
+    said = bare.status("mine")
+    assert "0 of 3 cells done" in said and len(re.findall(r"^\d+ +running +train ", said, re.M)) == 3, said
+
+    victims = processes_of(jobs[hit["key"]])
+    assert victims and not bare.there(hit)
+    for process in victims:
+        process.kill()
+    wait(lambda: queue().get(jobs[hit["key"]]) == "FAILED")
+    time.sleep(3.5)  # for so long SLURM's last answer is good
+    said = bare.status("mine")
+    assert re.findall(r"^\d+ +lost +train .*seed 0", said, re.M), said
+    assert not any(unit["kind"] == "evaluate" and bare.there(unit) for unit in units)
+
+    said = bare.launch(*words).end()
+    assert "6 jobs done, 0 failed" in said and len(rows(bare.runs)) == 3
+    assert "3 of 3 cells done" in bare.status("mine")
+    first, second, over = bare.attempts(hit)
+    assert first["job"] == jobs[hit["key"]] != second["job"] and over["outcome"] == "done"
+    for unit in units:
+        if unit["training"] != hit["training"]:
+            began, over = bare.attempts(unit)
+            assert began["job"] == jobs[unit["key"]] == bare.job(unit) and over["outcome"] == "done"
+
+
+def test_a_job_that_dies_before_it_begins_is_tried_so_often_and_no_more(place: Place) -> None:
+    (place.folder / "cluster.toml").write_text('retries = 1\n[job]\nhours = 1\nsetup = ["exit 1"]\n')
+    launcher = place.launch("mine.py", "executor=slurm", "seeds=[0]", "steps=5")
+    with pytest.raises(AssertionError, match="lost: its job ended without a word 2 times"):
+        launcher.end(seconds=120)
+    trained, evaluated = place.units("mine")
+    assert not place.attempts(trained) and not place.there(trained) and not place.there(evaluated)
+    assert len(list((place.runs / "jobs" / "log").glob("*_submission.sh"))) == 4
+    said = place.status("mine")
+    assert re.findall(r"^0 +failed +train", said, re.M) and re.findall(r"^1 +blocked +evaluate", said, re.M), said
