@@ -28,7 +28,7 @@ from lf import checkpoint
 from sweeps import state
 from sweeps.state import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 TABLE = re.compile(r"^\| .*$", re.M)
 EVALUATION = ["evaluation.n=40", "evaluation.steps=4"]
