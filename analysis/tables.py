@@ -38,6 +38,8 @@ def path_label(path: str, alpha: float) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """The table for a reader, with its protocol and the real-real floor."""
+    if frame.protocol.isna().all():
+        raise UserError(f"{frame.attrs['sweep']}: no cell is done yet")
     shown, protocol = table(frame), json.loads(frame.protocol.dropna().iloc[0])
     text = shown.drop(columns=[c for c in shown if c in (*SCORES, *(f"{s}_sd" for s in SCORES), "alpha", "path")])
     where = [path_label(*row) for row in shown.reindex(columns=["path", "alpha"]).itertuples(index=False)]
@@ -54,9 +56,11 @@ def markdown(frame: pd.DataFrame) -> str:
     seeds = frame.seed.nunique()
     if (shown.seeds == seeds).all():
         text = text.drop(columns="seeds")
-    floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().iloc[0]
+    floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().head(1)
     held_out = f"{frame.real_n.max():,.0f}" if "real_n" in frame else f"{protocol['n']:,}"
-    real = ", ".join(f"{str(name).removeprefix('real_')} {value:.3g}" for name, value in floor.items())
+    real = ", ".join(
+        f"{str(name).removeprefix('real_')} {value.iloc[0]:.3g}" for name, value in floor.items() if len(floor)
+    )
     judges = "; ".join(
         f"{name} {how['weights']} against {how['reference_n']:,} ({how['reference']})"
         for name, how in protocol["judging"].items()
@@ -65,7 +69,9 @@ def markdown(frame: pd.DataFrame) -> str:
         [
             text.to_markdown(index=False, disable_numparse=True),
             "",
-            f"{held_out} real images against the reference (the floor): {real.replace('fd', protocol['score'])}.",
+            f"{held_out} real images against the reference (the floor): {real.replace('fd', protocol['score'])}."
+            if real
+            else "No real images were held out, so there is no floor.",
             "",
             f"Protocol: {protocol['n']:,} images, {judges}, "
             f"{protocol['solver']}, {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, "
