@@ -18,7 +18,7 @@ from lf.config import merge, overrides
 from lf.runs import training_run
 from lf.train import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 BASE = overrides([*WORDS, "dtype=float32"])  # what the cells of a sweep change
 
@@ -249,7 +249,7 @@ def test_launched_again_nothing_that_stopped_is_repeated_and_a_retry_repeats_wha
 
 
 def test_three_cells_with_one_mistake_hold_the_rest_until_it_is_mended(place: Place) -> None:
-    cells = {f"flawed-{seed}": {"schedule": {"name": "flawed"}, "seed": 10 + seed, "steps": 2} for seed in range(5)}
+    cells = {f"flawed-{seed}": {"schedule": {"name": "flawed"}, "seed": 10 + seed, "steps": 2} for seed in range(4)}
     words = place.sweep("alike", cells, "[job]\nparallel = 1\n")
     code, out = place.do("launch", *words)
     units = place.units("alike")
@@ -269,7 +269,7 @@ def test_three_cells_with_one_mistake_hold_the_rest_until_it_is_mended(place: Pl
     code, out = place.do("retry", "alike")
     place.flaw(FLAWED)
     assert code == 0, out
-    assert all(place.done(unit) for unit in units.values()) and "10 jobs done, 0 failed" in out
+    assert all(place.done(unit) for unit in units.values()) and "8 jobs done, 0 failed" in out
 
 
 def test_one_unit_is_cancelled_and_then_all_of_them(place: Place) -> None:

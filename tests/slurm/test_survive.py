@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -381,7 +380,7 @@ class Chaos:
 
 
 def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["seeds=0-23", "steps=1000", "runtime.checkpoint_seconds=0.2"]
+    words = ["seeds=0-23", "steps=600", "runtime.checkpoint_seconds=0.2"]
     alone = place.folder / "alone"
     undisturbed = place.one_by_one(alone, *words)
     watch, chaos = Watch(place, "mine"), Chaos(place, "mine", seed=4)
@@ -414,7 +413,6 @@ def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypat
     assert {now.name for look in watch.looks for now in look[2].values()} >= {"pending", "running", "lost", "done"}
     assert not watch.untruths(), "\n".join(watch.untruths())
     assert len(re.findall("^done  ", said, re.M)) == 48 and "48 jobs done, 0 failed" in said, said
-    shutil.rmtree(alone)
 
 
 def test_a_preempted_training_saves_itself_and_goes_on_from_that_step(place: Place) -> None:
