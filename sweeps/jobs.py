@@ -7,6 +7,7 @@ runs/jobs/<unit>/failure.json    why it stopped for good; `sweeps.retry` removes
 
 import getpass
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import psutil
@@ -23,10 +25,13 @@ from lf.files import replace
 
 FRESH = 3.0  # seconds for which SLURM's answer is good: any number of commands ask it once in that time
 # SLURM's states in two words, PENDING and RUNNING; the others are ends, and say which
-SAME_AS = dict.fromkeys(
-    ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"], "PENDING"
-)
-SAME_AS |= dict.fromkeys(["COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED", "SUSPENDED"], "RUNNING")
+WAITS = ("CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+RUNS = ("COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED", "SUSPENDED")
+SAME_AS = dict.fromkeys(WAITS, "PENDING") | dict.fromkeys(RUNS, "RUNNING")
+
+
+class Silent(UserError):
+    """SLURM's controller does not answer; it may be starting again."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,20 @@ def failure_of(folder: Path) -> dict[str, Any] | None:
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """What the unit's jobs noted, in order."""
-    file = folder / "attempts.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    file, noted = folder / "attempts.jsonl", []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        with suppress(ValueError):  # a line that a dying machine wrote in part, or the empty one that ends it
+            noted.append(json.loads(line))
+    return noted
+
+
+def attempted(folder: Path, **what: Any) -> None:
+    """Adds a line to what the unit's jobs noted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "attempts.jsonl").open("a") as file:
+        file.write(f"\n{json.dumps(what)}\n")  # whatever stands before it, it is a line of its own
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def fail(folder: Path, kind: str, message: str) -> None:
@@ -86,6 +103,8 @@ def scancel(jobs: Iterable[str]) -> None:
 
 def lives(job: Mapping[str, Any]) -> bool:
     """Whether a job of this machine still runs. Its process's number may be another's by now, which began later."""
+    if job.get("host") != gethostname():
+        return False
     try:
         return psutil.Process(int(job["job"])).create_time() < job["at"] + 5
     except (psutil.Error, KeyError, ValueError):
@@ -111,7 +130,14 @@ def _squeue() -> dict[str, str]:
             pairs = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
             return {job: SAME_AS.get(state, state) for job, state in pairs}
         time.sleep(2)
-    raise UserError(f"squeue: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no answer'}")
+    raise Silent(f"squeue: {done.stderr.strip().splitlines()[-1] if done.stderr else 'no answer'}")
+
+
+def up() -> set[str]:
+    """Nodes that take jobs."""
+    done = subprocess.run(["sinfo", "--noheader", "--Node", "--format=%N %T"], capture_output=True, text=True)
+    nodes = (line.split() for line in done.stdout.splitlines())
+    return {name for name, now in nodes if now in ("idle", "mixed", "allocated", "completing")}
 
 
 def ends(jobs: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -121,4 +147,4 @@ def ends(jobs: Sequence[str]) -> dict[str, dict[str, str]]:
     asked = ["sacct", "-n", "-X", "-P", "--format=JobID,State,NodeList", "-j", ",".join(jobs)]
     done = subprocess.run(asked, capture_output=True, text=True)
     rows = (line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2)
-    return {job: {"state": state.split()[0], "node": node} for job, state, node in rows}
+    return {job: {"state": state.split()[0], "node": node.removeprefix("None assigned")} for job, state, node in rows}

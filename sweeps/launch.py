@@ -7,6 +7,7 @@ and the same command follows again.
 """
 
 import argparse
+import inspect
 import os
 import time
 from collections.abc import Sequence
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lf import data
@@ -24,19 +23,15 @@ from lf.config import Training, help_of, merge, overrides, parse
 from lf.door import door
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
-from lf.runs import training_run
 from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
-from sweeps.jobs import attempts, fail, job_of
+from sweeps.failures import POLICY
+from sweeps.follow import SHOWN, console, follow, jobs_of, submit, under_way
 from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
 from sweeps.preflight import preflight
-from sweeps.queue import Chain, Local, Queue, Slurm, answers
+from sweeps.queue import Local, Queue, Slurm, answers
 from sweeps.snapshot import snapshot
-from sweeps.state import State
-
-console = Console()
-SHOWN = 30  # trainings that get a line or a bar of their own
 
 
 def settings(words: Sequence[str]) -> Launch:
@@ -88,94 +83,8 @@ def show(name: str, launch: Launch, planned: Plan) -> None:
         )
 
 
-def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int) -> dict[str, State]:
-    """Submits what is neither done nor under way nor stopped for good; returns every unit's state before that.
-
-    A unit whose jobs died without a word is submitted again, away from where it died, up to ``retries`` times.
-    """
-    jobs = sweep.parents[1] / "jobs"
-    found = state.states(sweep, manifest["units"], queue.states())
-    again: dict[str, list[Chain]] = {}
-    for chain in planned.chains:
-        waiting = [unit for unit in chain.units if found[unit.key].name in ("new", "lost")]
-        if chain.train and state.alive(found[chain.train.key]):
-            waiting = []  # its evaluations follow it
-        avoid = ""
-        for unit in list(waiting):
-            if found[unit.key].name != "lost":
-                continue
-            row = training_run(unit.training).folder / "row.json"
-            if unit.kind == "evaluate" and not row.exists():
-                continue  # it was never its turn
-            turn = row.stat().st_mtime if unit.kind == "evaluate" else 0.0
-            times = state.died(jobs / unit.key, max(manifest["at"], turn))
-            if times > retries:
-                fail(jobs / unit.key, "lost", f"its job ended without a word {times} times ({found[unit.key].note})")
-                waiting = [] if unit is chain.train else [other for other in waiting if other is not unit]
-            elif times:
-                avoid = _last_node(jobs / unit.key)
-        if not waiting:
-            continue
-        first = waiting[0] if waiting[0].kind == "train" else None
-        again.setdefault(avoid, []).append(Chain(first, [unit for unit in waiting if unit is not first]))
-    for avoid, chains in again.items():
-        queue.submit(chains, avoid)
-    return found
-
-
-def _last_node(folder: Path) -> str:
-    return next((line["node"] for line in reversed(attempts(folder)) if line.get("node")), "")
-
-
-def follow(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int, fail_fast: bool) -> None:
-    """Waits until every unit is done or stopped for good, and submits again what was lost."""
-    units, told = manifest["units"], dict[str, str]()
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn())  # fmt: skip
-    with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
-        total = progress.add_task("all", total=len(units), note="")
-        shown = {unit["key"]: progress.add_task(unit["title"], total=unit["steps"], note="waiting")
-                 for unit in units if unit["kind"] == "train" and len(units) <= SHOWN}  # fmt: skip
-        while True:
-            found = submit(queue, sweep, manifest, planned, retries)
-            for unit in units:
-                now = found[unit["key"]]
-                if told.get(unit["key"]) != now.name and now.name not in ("pending", "new"):
-                    _say(progress, f"{now.name:<9} {unit['kind']:<9} {unit['title']}  {now.note}")
-                    told[unit["key"]] = now.name
-                if unit["key"] in shown:
-                    step = unit["steps"] if now.name == "done" else now.step
-                    note = "" if now.loss is None else f"loss {now.loss:.4f}"
-                    progress.update(shown[unit["key"]], completed=step, note=note or now.name)
-            over = [key for key, now in found.items() if now.name in state.FINAL]
-            progress.update(total, completed=len(over))
-            if fail_fast and any(now.name == "failed" for now in found.values()):
-                queue.cancel(_jobs(sweep, manifest))
-                return
-            if len(over) == len(units):
-                return
-            time.sleep(1 if isinstance(queue, Local) else 3)
-
-
-def _say(progress: Progress, line: str) -> None:
-    (progress.console if console.is_terminal else console).print(
-        line.rstrip(), highlight=False, markup=False, soft_wrap=True
-    )
-
-
-def _jobs(sweep: Path, manifest: dict[str, Any]) -> list[str]:
-    return [job["job"] for unit in manifest["units"] if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
-
-
-def _under_way(queue: Queue, sweep: Path, manifest: dict[str, Any]) -> list[str]:
-    """Jobs of the units that are not over."""
-    found = state.states(sweep, manifest["units"], queue.states())
-    units = [unit for unit in manifest["units"] if found[unit["key"]].name not in state.FINAL]
-    return [job["job"] for unit in units if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
-
-
 def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """The cells whose title holds ``only``. Raises `UserError` if none does."""
+    """The cells whose title or identity holds ``only``. Raises `UserError` if none does."""
     found = [cell for cell in cells if only in cell.title or only in cell.run.id]
     if not found:
         raise UserError(f"--only {only}: no such cell; one is called '{cells[0].title}'")
@@ -191,9 +100,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--list", action="store_true", help="name the sweeps")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
-    parser.add_argument(
-        "--kept", action="store_true", help=argparse.SUPPRESS
-    )  # by the job that tries again what is lost
+    # said by the job that tries again what is lost
+    parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--executor", help="auto, local or slurm")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title holds TEXT")
     parser.add_argument("--force", action="store_true", help="run the cells again; what is there is put aside")
@@ -215,16 +123,15 @@ def main(argv: list[str]) -> None:
     launch = launch.placed(profile)
     sample = launch.train()
     data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
-    cells: list[Cell] = list(module.cells(launch))
-    if options.only or options.local:
-        cells = chosen(cells, options.only or options.local)
+    asked: list[Cell] = list(module.cells(launch))
+    cells = chosen(asked, options.only or options.local)[: 1 if options.local else None]
+    if options.force and not options.dry_run:
+        for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:
+            kept.put_aside()
     if options.local:
         train(cells[0].training)
         console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
         return
-    if options.force and not options.dry_run:
-        for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:
-            kept.put_aside()
     runtime = launch.resolved
     if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
@@ -237,11 +144,31 @@ def main(argv: list[str]) -> None:
     console.print(f"on SLURM, as {where} says" if on_slurm(launch) else here)
     if options.dry_run:
         return
-    run(name, options, launch, planned, profile)
+    words = [*options.words, *(["--only", options.only] if options.only else [])]
+    asked_as = str(Path(options.sweep).absolute()) if options.sweep.endswith(".py") else name
+    about = {"sweep": name, "asked": asked_as, "words": words, "question": inspect.getdoc(module) or ""}
+    run(about, options, launch, planned, asked, profile)
 
 
-def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, profile: clusters.Cluster) -> None:
-    """Submits a plan, follows it, and shows what came out."""
+def run(
+    about: dict[str, Any],
+    options: argparse.Namespace,
+    launch: Launch,
+    planned: Plan,
+    cells: Sequence[Cell],
+    profile: clusters.Cluster,
+) -> None:
+    """Submits a plan, follows it, and shows what came out.
+
+    Args:
+        about: what the manifest says of the sweep: its name, what was asked for and with which words, the question.
+        options: of the command line.
+        launch: the same, typed.
+        planned: what is to be done.
+        cells: all cells of the sweep, also those that were not asked for.
+        profile: the cluster's.
+    """
+    name = about["sweep"]
     root, began, slurm = Path(launch.runtime.runs).absolute(), time.monotonic(), on_slurm(launch)
     sweep = root / "sweeps" / name
     todo = [unit for chain in planned.chains for unit in chain.units if not unit.done]
@@ -250,9 +177,9 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
     with claim(sweep / "lock"):  # of two launchers one submits, the other finds that done
         code = snapshot(sweep)
         queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
-        manifest = planned.manifest(name, options.sweep, options.words, "slurm" if slurm else "local", code)
-        if options.kept:  # how often something was lost counts on
-            manifest["at"] = state.read(name, root)[1]["at"]
+        at = state.read(name, root)[1]["at"] if options.kept else time.time()  # how often something was lost counts on
+        executor = "slurm" if slurm else "local"
+        manifest = {**about, "executor": executor, "code": str(code), "at": at, **planned.manifest(cells)}
         state.write(sweep, manifest)
         if slurm:
             submit(queue, sweep, manifest, planned, profile.retries)
@@ -260,13 +187,13 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
         if options.wait or not slurm:
             with claim(sweep / "follower"):  # of several one follows and submits what is lost
                 follow(queue, sweep, manifest, planned, profile.retries, options.fail_fast)
-        elif under_way := _under_way(queue, sweep, manifest):
-            queue.keep([options.sweep, *options.words, "--no-wait", "--kept"], under_way)
+        elif jobs := under_way(queue, sweep, manifest):
+            queue.keep([about["asked"], *about["words"], "--no-wait", "--kept"], jobs)
             console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
             return
     except KeyboardInterrupt:
         if not slurm:
-            queue.cancel(_jobs(sweep, manifest))
+            queue.cancel(jobs_of(sweep, manifest["units"]))
         hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
         console.print(f"stopped; {hint}")
         raise
@@ -280,7 +207,9 @@ def run(name: str, options: argparse.Namespace, launch: Launch, planned: Plan, p
     failed = [unit for unit in manifest["units"] if found[unit["key"]].name != "done"]
     for unit in failed:
         now = found[unit["key"]]
-        console.print(f"{now.name}: {unit['kind']} {unit['title']}: {now.note}", markup=False, soft_wrap=True)
+        policy = POLICY.get(now.note.partition(":")[0], "")
+        said = f"{now.name}: {unit['kind']} {unit['title']}: {now.note}" + (f" ({policy})" if policy else "")
+        console.print(said, markup=False, soft_wrap=True)
     console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     if failed:
         console.print(f"python -m sweeps.logs {name} UNIT tells more, sweeps.retry {name} tries them again")

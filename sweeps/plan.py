@@ -3,11 +3,9 @@
 import importlib.util
 import json
 import pkgutil
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -149,30 +147,19 @@ class Plan:
     steps: int
     images: int
 
-    def manifest(self, name: str, asked: str, words: Sequence[str], executor: str, code: Path) -> dict[str, Any]:
-        """All that any process needs to know of the sweep, as JSON."""
+    def manifest(self, cells: Iterable[Cell]) -> dict[str, Any]:
+        """The units of this plan and all cells of its sweep, as JSON: what any process needs to tell its state."""
         units = []
-        for (trained, some), chain in zip(self.trainings.items(), self.chains, strict=True):
-            left = iter(some)  # its cells stand in the order of its units' evaluations
+        for chain in self.chains:
             for unit in chain.units:
-                rows = [f"evaluation/{cell.run.id}/row.json" for cell in islice(left, len(unit.evaluations))]
+                rows = [f"{run.folder.parent.name}/{run.id}/row.json" for run in unit.runs]
                 after = chain.train.key if chain.train and unit is not chain.train else ""
-                units.append(entry(unit, trained.id, rows or [f"training/{trained.id}/row.json"], after))
-        cells = [
+                units.append(entry(unit, unit.trained.id, rows, after))
+        told = [
             {**cell.labels, "title": cell.title, "training_id": cell.trained.id, "evaluation_id": cell.run.id}
-            for cells in self.trainings.values()
             for cell in cells
         ]
-        return {
-            "sweep": name,
-            "asked": asked if asked == name else str(Path(asked).absolute()),
-            "words": list(words),
-            "executor": executor,
-            "code": str(code),
-            "at": time.time(),
-            "cells": cells,
-            "units": units,
-        }
+        return {"cells": told, "units": units}
 
 
 def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:

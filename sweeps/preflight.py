@@ -39,7 +39,8 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
             schedules.setdefault(path.model_dump_json(), path.over(len(training.streams)))
         if trained.row is not None:
             continue
-        alike = (training.network.model_dump_json(), training.schedule.name, str(training.latents), str(training.repa))
+        parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
+        alike = tuple(str(part) for part in parts)
         if alike not in sizes:
             sizes[alike] = _tried(training)
         total += sizes[alike]

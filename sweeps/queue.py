@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import submitit
@@ -21,8 +22,11 @@ from submitit.helpers import clean_env
 from lf.errors import UserError
 from lf.files import replace
 from sweeps.cluster import Cluster
-from sweeps.jobs import job_of, kill, scancel, slurm_states
+from sweeps.jobs import Silent, job_of, kill, scancel, slurm_states, up
 from sweeps.work import Unit, Work
+
+SILENCE = re.compile(r"unable to contact|timed out|connection refused|communication|slow startup", re.I)
+"""What sbatch says when the controller is away for a while."""
 
 
 @dataclass
@@ -87,15 +91,15 @@ class Slurm(Queue):
         shape = self.cluster.shape(units[0].kind)
         parameters = shape.parameters(**({"kill-on-invalid-dep": "yes"} if after else {}))
         parameters |= {"slurm_dependency": after} if after else {}
-        parameters |= {"slurm_exclude": avoid} if avoid else {}
+        parameters |= {"slurm_exclude": avoid} if avoid and up() - {avoid} else {}  # there may be no other node
         executor = self._executor(parameters, shape.setup)
         try:
             with _outside():
                 handles = executor.submit_array([Work([unit], self.sweep) for unit in units])
-        except UserError:
-            if not avoid:
+        except UserError as error:
+            if not avoid or isinstance(error, Silent):
                 raise
-            return self._array(units, "", after)  # there may be no other node
+            return self._array(units, "", after)  # the others may not be of this shape
         for unit, handle in zip(units, handles, strict=True):
             note(unit, handle.job_id, "slurm", str(handle.paths.stderr))
         return [handle.job_id for handle in handles]
@@ -149,7 +153,8 @@ def _outside() -> Iterator[None]:
         try:
             yield
         except submitit.core.utils.FailedJobError as error:
-            raise UserError(f"sbatch: {str(error).strip().splitlines()[-1]}") from None
+            said = str(error).strip().splitlines()[-1]
+            raise (Silent if SILENCE.search(said) else UserError)(f"sbatch: {said}") from None
 
 
 @cache
@@ -215,5 +220,5 @@ def note(unit: Unit, job: str, where: str, log: str) -> None:
     """Writes a unit's ``job.json``: its job, and when it and those before it were submitted."""
     now, before = time.time(), job_of(unit.folder).get("submitted", [])
     submitted = before if job.startswith("waiting") else [*before, now]
-    told = {"job": job, "on": where, "log": log, "at": now, "submitted": submitted}
+    told = {"job": job, "on": where, "host": gethostname(), "log": log, "at": now, "submitted": submitted}
     replace(unit.folder / "job.json", json.dumps(told))

@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
+from lf.claims import held
 from lf.errors import UserError, nearest
 from lf.files import replace
 from sweeps.jobs import attempts, ends, failure_of, job_of, lives, slurm_states
@@ -71,8 +73,8 @@ def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def states(sweep: Path, units: Sequence[Mapping[str, Any]], jobs: Mapping[str, str]) -> dict[str, State]:
     """Unit → its state."""
     runs, found = sweep.parents[1], dict[str, State]()
-    held = sweep / "held.json"
-    why_held = json.loads(held.read_text())["message"] if held.exists() else ""
+    file = sweep / "held.json"
+    why_held = json.loads(file.read_text())["message"] if file.exists() else ""
     for unit in units:  # a training stands before what evaluates it
         found[unit["key"]] = _state(runs, unit, jobs, found.get(unit["after"]), why_held)
     silent = [key for key, state in found.items() if state.name == "lost"]
@@ -80,11 +82,11 @@ def states(sweep: Path, units: Sequence[Mapping[str, Any]], jobs: Mapping[str, s
     for key in silent:
         end = known.get(job_of(runs / "jobs" / key)["job"])
         if end:
-            found[key] = State("lost", f"{end['state'].lower()} on {end['node']}")
+            found[key] = State("lost", f"{end['state'].lower()} on {end['node']}".removesuffix(" on "))
     return found
 
 
-def _state(runs: Path, unit: Mapping[str, Any], jobs: Mapping[str, str], before: State | None, held: str) -> State:
+def _state(runs: Path, unit: Mapping[str, Any], jobs: Mapping[str, str], before: State | None, why_held: str) -> State:
     if all((runs / row).exists() for row in unit["rows"]):
         return State("done")
     folder = runs / "jobs" / unit["key"]
@@ -96,19 +98,26 @@ def _state(runs: Path, unit: Mapping[str, Any], jobs: Mapping[str, str], before:
         return State("blocked", "its training stopped")
     job = job_of(folder)
     told = jobs.get(job.get("job", ""), "")
-    if not told and job.get("on") == "local" and lives(job):
+    if not told and job.get("on") == "local" and _elsewhere(runs, unit, job):
         told = "RUNNING"  # another launcher's
     if told == "RUNNING":
         return _running(runs, unit, before)
     if told == "PENDING":
         return State("pending", f"job {job['job']}")
-    if held:
-        return State("held", held)
+    if why_held:
+        return State("held", why_held)
     if not job or job["job"].startswith("waiting"):  # in a launcher of this machine that is no more
         return State("new")
     if time.time() - job["at"] < LAG and not told:
         return State("pending", f"job {job['job']}")
     return State("lost", told.lower())
+
+
+def _elsewhere(runs: Path, unit: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
+    """Whether a job that a launcher started on its own machine, this one or another, still runs."""
+    if job.get("host") == gethostname():
+        return lives(job)
+    return any(held((runs / row).with_name("lock")) for row in unit["rows"])
 
 
 def _running(runs: Path, unit: Mapping[str, Any], before: State | None) -> State:

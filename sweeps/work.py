@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import submitit
 import torch
@@ -21,11 +20,11 @@ from lf import stop
 from lf.config import Evaluation, Training
 from lf.evaluate import evaluate
 from lf.files import replace
-from lf.runs import evaluation_run, training_run
+from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from lf.train import train
 from lf.world import join
 from sweeps.failures import classify
-from sweeps.jobs import Failure, attempts, failure_of
+from sweeps.jobs import Failure, attempted, attempts, failure_of
 
 SAME = 3  # cells that fail with one traceback hold the rest of their sweep
 
@@ -49,13 +48,22 @@ class Unit:
     title: str = ""
 
     @cached_property
+    def trained(self) -> TrainingRun:
+        """Where its training is."""
+        return training_run(self.training)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Where its results are."""
+        return [evaluation_run(self.trained, evaluation) for evaluation in self.evaluations] or [self.trained]
+
+    @cached_property
     def key(self) -> str:
         """Its name: equal work, equal name, in any sweep."""
-        trained = training_run(self.training)
         if not self.evaluations:
-            return f"train-{trained.id}"
-        ids = [evaluation_run(trained, evaluation).id for evaluation in self.evaluations]
-        return f"evaluate-{trained.id}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:8]}"
+            return f"train-{self.trained.id}"
+        ids = " ".join(run.id for run in self.runs)
+        return f"evaluate-{self.trained.id}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
 
     @property
     def kind(self) -> str:
@@ -70,10 +78,7 @@ class Unit:
     @property
     def done(self) -> bool:
         """Whether all its results are there."""
-        trained = training_run(self.training)
-        if not self.evaluations:
-            return trained.row is not None
-        return all(evaluation_run(trained, evaluation).row is not None for evaluation in self.evaluations)
+        return all(run.row is not None for run in self.runs)
 
     def run(self, smaller: int) -> None:
         """Does what is missing of it, with micro-batches halved ``smaller`` times."""
@@ -114,11 +119,11 @@ class Work:
             raise Held(json.loads((self.sweep / "held.json").read_text())["message"])
         if why := failure_of(unit.folder):  # cancelled while it waited
             raise Held(f"{why['kind']}: {why['message']}")
-        if unit.evaluations and training_run(unit.training).row is None:  # a checkpoint there is not the last
+        if unit.evaluations and unit.trained.row is None:  # a checkpoint there is not the last
             raise Held("its training is not done")
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
-        note = partial(_note, unit.folder) if first else lambda **_: None
+        note = partial(attempted, unit.folder) if first else lambda **_: None
         smaller = sum(bool(line.get("killed")) for line in attempts(unit.folder))  # for want of memory
         node = os.environ.get("SLURMD_NODENAME", "")
         note(began=time.time(), host=socket.gethostname(), node=node, job=_job())
@@ -158,14 +163,6 @@ class Work:
         if failure.kind == "bug" and len(alike) >= SAME:
             message = f"{len(alike)} cells failed alike ({failure.message}); the rest is held: mend it and sweeps.retry"
             replace(self.sweep / "held.json", json.dumps({"message": message, "units": alike}))
-
-
-def _note(folder: Path, **what: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "attempts.jsonl").open("a") as file:
-        file.write(json.dumps(what) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _job() -> str:
