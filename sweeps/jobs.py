@@ -67,7 +67,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     """What the unit's jobs noted, in order."""
     file, noted = folder / "attempts.jsonl", []
     for line in file.read_text().splitlines() if file.exists() else ():
-        with suppress(ValueError):  # a line that a dying machine wrote in part, or the empty one that ends it
+        with suppress(ValueError):  # a line that a dying machine wrote in part
             noted.append(json.loads(line))
     return noted
 
@@ -75,8 +75,10 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 def attempted(folder: Path, **what: Any) -> None:
     """Adds a line to what the unit's jobs noted."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "attempts.jsonl").open("a") as file:
-        file.write(f"\n{json.dumps(what)}\n")  # whatever stands before it, it is a line of its own
+    with (folder / "attempts.jsonl").open("a+") as file:
+        file.seek(0)
+        torn = not f"\n{file.read()}".endswith("\n")
+        file.write("\n" * torn + json.dumps(what) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from lf import metrics
+from lf import data, metrics
 from lf.data import Images, shapes
 from lf.metrics import Judge, judge_from
 
@@ -49,6 +49,19 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 def features(judge: Judge, images: Tensor) -> np.ndarray:
     with torch.no_grad():
         return judge.net(images)[0].double().numpy()
+
+
+def test_the_judge_of_shapes_comes_with_the_code_and_reads_every_fact(tmp_path: Path) -> None:
+    def split(name: str, indices: range) -> Images:
+        digest = data.digest("shapes", 32) + ("" if name == "train" else f"-{name}")
+        return replace(shapes.make(indices, agree=name != "judge"), digest=digest)
+
+    lessons = split("judge", range(300_000, 300_400))
+    judge = Judge(split("train", range(40)), lessons, tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing is trained"
+    seen = judge.net.facts_of(judge.features(lessons.images)["logits"])
+    truth = {"class": lessons.labels, **lessons.facts}
+    assert min((seen[name].argmax(1) == truth[name]).float().mean() for name in truth) > 0.99
 
 
 @pytest.mark.parametrize("n", [300, 600])

@@ -4,20 +4,24 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib
+import psutil
 import pytest
 from rich.console import Console
 from toy import PLAIN, WORDS, files, refusal, run, start
 
 from analysis import figures, results, tables
 from lf import metrics
+from lf.claims import claim
 from lf.errors import UserError
-from sweeps import launch, order_ablation
+from lf.files import replace
+from sweeps import jobs, launch, order_ablation, state
 from sweeps.plan import Cell, Launch, plan
 
 NAME = "order_ablation"
@@ -386,3 +390,48 @@ def test_to_fail_fast_ends_all_at_the_first_failure(tmp_path: Path) -> None:
     while (alive := [job for job in begun if Path(f"/proc/{job}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert begun and not alive, "the others are ended"
+
+
+# What jobs leave behind.
+
+
+def test_a_note_that_a_dying_machine_tore_spoils_no_other(tmp_path: Path) -> None:
+    jobs.attempted(tmp_path, began=1)
+    with (tmp_path / "attempts.jsonl").open("a") as file:
+        file.write('{"ended": 2, "outc')
+    assert jobs.attempts(tmp_path) == [{"began": 1}]
+    jobs.attempted(tmp_path, began=3)
+    assert jobs.attempts(tmp_path) == [{"began": 1}, {"began": 3}]
+
+
+def test_a_job_of_this_machine_lives_until_it_and_all_below_it_are_killed() -> None:
+    shell = subprocess.Popen(["bash", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    assert shell.stdout
+    child = int(shell.stdout.readline())
+    job = {"job": str(shell.pid), "host": socket.gethostname(), "at": time.time()}
+    assert jobs.lives(job) and not jobs.lives(job | {"host": "elsewhere"})
+    assert not jobs.lives(job | {"at": time.time() - 60}), "the number is another's by now, which began later"
+    jobs.kill([str(shell.pid)])
+    shell.communicate()
+    assert not jobs.lives(job)
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+
+
+def test_what_another_machine_runs_is_running_as_long_as_it_holds_the_run(copy: Path) -> None:
+    sweep, manifest = state.read(NAME, copy)
+    unit = manifest["units"][0]
+    (copy / unit["rows"][0]).unlink()
+    job = {"job": "1", "on": "local", "host": "elsewhere", "at": 0, "submitted": [0]}
+    replace(copy / "jobs" / unit["key"] / "job.json", json.dumps(job))
+    with claim((copy / unit["rows"][0]).with_name("lock")):
+        assert state.states(sweep, [unit], {})[unit["key"]].name == "running"
+    assert state.states(sweep, [unit], {})[unit["key"]].name == "lost"
+
+
+def test_what_is_left_out_stays_missing_in_the_sweep(copy: Path) -> None:
+    asked = cells_of(copy)
+    manifest = plan(launch.chosen(asked, "pixel_only"), settings_of(copy).resolved).manifest(asked)
+    assert len(manifest["cells"]) == CELLS and [unit["kind"] for unit in manifest["units"]] == ["train", "evaluate"]
