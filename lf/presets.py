@@ -21,12 +21,40 @@ LF: dict[str, Any]    = {"network": {"size": "LM", "expert_width": 1024}, "sched
                          "latents": LATENTS}
 GUIDE: dict[str, Any] = {**LF, "network": {"size": "S", "expert_width": 1024}}
 AUTO = {"guidance": {"kind": "autoguidance", "scale": {"pixels": 1.5, "dinov2": 1.5}, "guide": "lf_s_guide"}}
-SYSTEM = {
+SYSTEM: dict[str, Any] = {
     "guidance": {"kind": "cfg_then_autoguidance", "guide": "lf_s_guide",
                  "scale": {"pixels": 1.5, "dinov2": 2.9}, "interval": {"dinov2": [0.06, 1.0]}},
     "shift": {"dinov2": 0.575},
 }
 # fmt: on
+
+# What a question calls JiT, JiT+REPA and LF, as changes to its preset's training; how each is guided, by its streams.
+# JiT's own guidance is its public code's. AutoGuidance needs the run `lf_s_guide` in the store (trained or converted).
+MODELS: dict[str, dict[str, Any]] = {
+    "shapes": {
+        "jit": {},
+        "repa": {"repa": {"name": "tiny"}, "network": {"repa_block": 2, "repa_width": 8}},
+        # D_mean -1.2 suits 768 channels, whose noise averages out; 8 channels are told apart later
+        "lf": {"latents": [{"name": "tiny"}], "schedule": {"name": "cascaded", "D_mean": -0.4}},
+    },
+    "imagenet256": {
+        "jit": {**JIT, "network": {"size": "L", "expert_width": 0}},
+        "repa": {**REPA, "network": {"size": "L", "expert_width": 0, "repa_block": 8}},
+        "lf": LF,
+    },
+}
+GUIDED: dict[str, dict[str, dict[str, Any]]] = {
+    "shapes": {"": {"kind": "cfg", "scale": 1.5}},
+    "imagenet256": {
+        "": {"kind": "cfg", "scale": 1.5},
+        "pixels": {"kind": "cfg", "scale": 2.9, "interval": [0.1, 1.0]},
+        "pixels dinov2": {"kind": "autoguidance", "scale": 1.5, "guide": "lf_s_guide"},
+    },
+}
+SMOKE: dict[str, dict[str, Any]] = {  # instead of a preset's: whether it runs at all
+    "training": {"steps": 6, "batch": 8, "warmup": 0, "network": {"width": 32, "heads": 2}},
+    "evaluation": {"n": 8, "steps": 4},
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # 32 px, 16 tokens; results in results/order_ablation/

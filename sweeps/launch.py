@@ -68,12 +68,13 @@ def show(name: str, launch: Launch, planned: Plan) -> None:
     table = Table(
         "training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None
     )
-    for trained, cells in list(planned.trainings.items())[:SHOWN]:
+    for (trained, cells), chain in list(zip(planned.trainings.items(), planned.chains, strict=True))[:SHOWN]:
         missing = [cell for cell in cells if cell.run.row is None]
         now = trained.state
         reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
         state_shown = "cached" if now == "done" else now
-        table.add_row(cells[0].title, state_shown, str(len(cells)), str(len(cells) - len(missing)), reason)
+        title = chain.train.title if chain.train else cells[0].title
+        table.add_row(title, state_shown, str(len(cells)), str(len(cells) - len(missing)), reason)
     console.print(table)
     if len(planned.trainings) > SHOWN:
         console.print(f"and {len(planned.trainings) - SHOWN:,} trainings more")
@@ -98,6 +99,7 @@ def main(argv: list[str]) -> None:
     parser.epilog = "\n".join(["keys:", *help_of(Launch), *help_of(Training)])
     parser.add_argument("sweep", nargs="?", help="name of the question")
     parser.add_argument("--list", action="store_true", help="name the sweeps")
+    parser.add_argument("--all", action="store_true", help="every sweep, one after the other")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
     # said by the job that tries again what is lost
@@ -114,11 +116,20 @@ def main(argv: list[str]) -> None:
             question_asked = module.__doc__.splitlines()[0]
             console.print(f"{name:<18} {question_asked}", highlight=False, soft_wrap=True)
         return
-    if not options.sweep:
+    if options.all and options.sweep:
+        options.words.insert(0, options.sweep)
+    if not options.all and not options.sweep:
         raise UserError("name a sweep, such as order_ablation; --list names them all")
-    name, module = question(options.sweep)
     options.words += [f"executor={options.executor}"] if options.executor else []
     launch = settings(options.words)
+    failed = [name for name in (questions() if options.all else [options.sweep]) if not one(name, options, launch)]
+    if failed:
+        raise SystemExit(1)
+
+
+def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
+    """Launches one sweep; tells whether nothing of it failed."""
+    name, module = question(asked_as)
     profile, where = clusters.load(launch.cluster)
     launch = launch.placed(profile)
     sample = launch.train()
@@ -131,7 +142,7 @@ def main(argv: list[str]) -> None:
     if options.local:
         train(cells[0].training)
         console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
-        return
+        return True
     runtime = launch.resolved
     if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
@@ -143,11 +154,11 @@ def main(argv: list[str]) -> None:
     here = f"on this machine, {workers_of(launch)} jobs at a time"
     console.print(f"on SLURM, as {where} says" if on_slurm(launch) else here)
     if options.dry_run:
-        return
+        return True
     words = [*options.words, *(["--only", options.only] if options.only else [])]
-    asked_as = str(Path(options.sweep).absolute()) if options.sweep.endswith(".py") else name
-    about = {"sweep": name, "asked": asked_as, "words": words, "question": inspect.getdoc(module) or ""}
-    run(about, options, launch, planned, asked, profile)
+    again = str(Path(asked_as).absolute()) if asked_as.endswith(".py") else name
+    about = {"sweep": name, "asked": again, "words": words, "question": inspect.getdoc(module) or ""}
+    return run(about, options, launch, planned, asked, profile)
 
 
 def run(
@@ -157,8 +168,8 @@ def run(
     planned: Plan,
     cells: Sequence[Cell],
     profile: clusters.Cluster,
-) -> None:
-    """Submits a plan, follows it, and shows what came out.
+) -> bool:
+    """Submits a plan, follows it, and shows what came out; tells whether nothing of it failed.
 
     Args:
         about: what the manifest says of the sweep: its name, what was asked for and with which words, the question.
@@ -190,7 +201,7 @@ def run(
         elif jobs := under_way(queue, sweep, manifest):
             queue.keep([about["asked"], *about["words"], "--no-wait", "--kept"], jobs)
             console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
-            return
+            return True
     except KeyboardInterrupt:
         if not slurm:
             queue.cancel(jobs_of(sweep, manifest["units"]))
@@ -213,7 +224,7 @@ def run(
     console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     if failed:
         console.print(f"python -m sweeps.logs {name} UNIT tells more, sweeps.retry {name} tries them again")
-        raise SystemExit(1)
+    return not failed
 
 
 if __name__ == "__main__":

@@ -17,12 +17,6 @@ from typing import Any
 from sweeps.plan import Cell, Launch
 
 ALPHAS = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16, 64)
-CASCADED: dict[
-    str, dict[str, Any]
-] = {  # D_mean -1.2 suits 768 channels, whose noise averages out; 8 channels are told apart later
-    "shapes": {"name": "cascaded", "D_mean": -0.4},
-    "imagenet256": {"name": "cascaded"},
-}
 LATENTS: dict[str, tuple[dict[str, Any], ...]] = {  # `cascaded` is trained with the last one
     "shapes": ({"name": "pixels", "cells": 2}, {"name": "tiny"}),
     "imagenet256": ({"name": "pixels"}, {"name": "data2vec2"}, {"name": "dinov2"}),
@@ -40,7 +34,10 @@ def cells(launch: Launch) -> Iterator[Cell]:
                 path = {"name": "shifted", "alpha": alpha}
                 yield Cell(labels | {"path": "shifted", "alpha": alpha}, training, launch.evaluate(path=path))
             yield Cell(labels | {"path": "cascaded"}, training, launch.evaluate(path="cascaded"))
-        for schedule, given in ((CASCADED[launch.preset], [latents[-1]]), ({"name": "pixel_only"}, [])):
-            name = given[0]["name"] if given else "none"
-            labels = {"latent": name, "model": schedule["name"], "seed": seed, "path": schedule["name"]}
-            yield Cell(labels, launch.train(latents=given, schedule=schedule, seed=seed), launch.evaluate())
+        trained = {
+            "cascaded": launch.model("lf", seed=seed, latents=[latents[-1]]),
+            "pixel_only": launch.model("jit", seed=seed),
+        }
+        for name, training in trained.items():
+            latent = training.latents[0].name if training.latents else "none"
+            yield Cell({"latent": latent, "model": name, "seed": seed, "path": name}, training, launch.evaluate())

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 import sweeps
 from lf.config import Evaluation, Runtime, Strict, Training, merge, parse, preset
 from lf.errors import UserError, nearest
+from lf.presets import GUIDED, MODELS, SMOKE
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from sweeps.cluster import Cluster
 from sweeps.queue import Chain
@@ -72,6 +73,7 @@ class Launch(Strict):
     executor: Literal["auto", "local", "slurm"] = "auto"
     workers: int = Field(0, ge=0, description="jobs at a time on this machine; 0: one a core, or one with a GPU")
     cluster: dict[str, Any] = Field({}, description="values over cluster.toml's, such as cluster.train.nodes=2")
+    budget: Literal["normal", "smoke"] = Field("normal", description="smoke: a few steps and images, to see it run")
     budget_hours: float = Field(0, ge=0, description="refuse to start what is forecast to take more; 0: no limit")
     runtime: Runtime = Runtime()
 
@@ -79,15 +81,42 @@ class Launch(Strict):
     def resolved(self) -> Runtime:
         """The preset's runtime with what was given over it."""
         given = self.runtime.model_dump(include=self.runtime.model_fields_set)
+        given = ({"compile": False} if self.budget == "smoke" else {}) | given
         return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
 
     def train(self, **fixed: Any) -> Training:
         """The preset's training with the launch's changes and, over both, the cell's ``fixed`` values."""
-        for key in fixed:
-            if key in self.training and key != "seed":
-                raise UserError(f"{key}: set by the sweep itself and cannot be given")
-        values = merge(merge(preset(self.preset)["training"], self.training), fixed)
-        return parse(Training, values | {"runtime": self.resolved}, "training")
+        if clash := next(_clashes(self.training, fixed), ""):
+            raise UserError(f"{clash}: set by the sweep itself and cannot be given")
+        values = merge(merge(self._base("training"), self.training), fixed)
+        training = parse(Training, values | {"runtime": self.resolved}, "training")
+        if self.budget == "smoke":  # an encoder that is trained first is trained as shortly
+            short = {"steps": training.steps}
+            quick = [e.model_copy(update=short if "steps" in type(e).model_fields else {}) for e in training.latents]
+            training = training.model_copy(update={"latents": tuple(quick)})
+        return training
+
+    def model(self, name: Literal["jit", "repa", "lf"], times: float = 1.0, **fixed: Any) -> Training:
+        """The same for what the preset calls JiT, JiT+REPA or LF (`lf.presets.MODELS`), ``times`` as long."""
+        if self.preset not in MODELS:
+            raise UserError(f"preset={self.preset}: this question knows {nearest(self.preset, MODELS)}")
+        training = self.train(**merge(MODELS[self.preset][name], fixed))
+        return training.model_copy(update={"steps": round(times * training.steps)})
+
+    def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
+        """Two cells of a training: unguided and, where labels or a guide make a difference, guided."""
+        names = [stream.name for stream in training.streams]
+        how = dict(GUIDED[self.preset].get(" ".join(names), GUIDED[self.preset][""]))
+        for key in how.keys() & {"scale", "interval"}:
+            how[key] = dict.fromkeys(names, how[key])
+        for guidance in ({"kind": "none"}, how):
+            if guidance["kind"] == "cfg" and training.label_dropout == 1:
+                continue  # its two passes would be one and the same
+            evaluation = self.evaluate(guidance=guidance, **fixed)
+            yield Cell({**labels, "guidance": guidance["kind"], "seed": training.seed}, training, evaluation)
+
+    def _base(self, part: Literal["training", "evaluation"]) -> dict[str, Any]:
+        return merge(preset(self.preset)[part], SMOKE[part] if self.budget == "smoke" else {})
 
     def placed(self, profile: Cluster) -> "Launch":
         """The same launch where a cluster's profile has its run store and its data."""
@@ -100,7 +129,7 @@ class Launch(Strict):
 
     def evaluate(self, **fixed: Any) -> Evaluation:
         """The same for an evaluation."""
-        values = merge(merge(preset(self.preset)["evaluation"], self.evaluation), fixed)
+        values = merge(merge(self._base("evaluation"), self.evaluation), fixed)
         return parse(Evaluation, values, "evaluation")
 
 
@@ -206,6 +235,15 @@ def why_new(run: Run) -> str:
     if nearest_change is None:
         return "first run in this store"
     return ", ".join(nearest_change[:3]) + (f" and {len(nearest_change) - 3} more" if len(nearest_change) > 3 else "")
+
+
+def _clashes(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that both set."""
+    for key in given.keys() & fixed.keys():
+        if isinstance(given[key], Mapping) and isinstance(fixed[key], Mapping):
+            yield from (f"{key}.{below}" for below in _clashes(given[key], fixed[key]))
+        else:
+            yield key
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,32 @@
+"""How far does it get at length, with all parts and its best guidance? (LF Table 11)
+
+    python -m sweeps.launch system seeds=[0,1,2]
+    python -m sweeps.launch system preset=imagenet256 data=shards:PATH
+
+JiT and LF with output experts, two and a half times as long as in the ablations. LF's system row guides by labels as
+long as the latent is made and by a weaker network (`lf_s_guide`) after that.
+
+Published (ImageNet-256, 200 epochs, FID-50K unguided, guided): JiT-L 16.21, 2.79; LF-DiT-L 7.20, 2.48.
+"""
+
+from collections.abc import Iterator
+
+from lf.presets import SYSTEM
+from sweeps.components import EXPERTS
+from sweeps.plan import Cell, Launch
+
+LONGER = 2.5
+
+
+def cells(launch: Launch) -> Iterator[Cell]:
+    """All cells."""
+    full = {"n": 50_000} if launch.preset == "imagenet256" else {}
+    for seed in launch.seeds:
+        yield from launch.scored({"model": "JiT"}, launch.model("jit", LONGER, seed=seed), **full)
+        forcing = launch.model("lf", LONGER, seed=seed, network={"expert_width": EXPERTS[launch.preset]})
+        unguided, guided = launch.scored({"model": "LF"}, forcing, **full)
+        yield unguided
+        if launch.preset == "imagenet256":
+            labels = {**guided.labels, "guidance": SYSTEM["guidance"]["kind"]}
+            guided = Cell(labels, forcing, launch.evaluate(**SYSTEM, **full))
+        yield guided
