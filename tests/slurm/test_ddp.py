@@ -17,7 +17,7 @@ from lf.evaluate import evaluate
 from lf.runs import training_run
 from lf.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+pytestmark = pytest.mark.slow
 
 CASE = [LATENT, "schedule=cascaded", "batch=12", "dtype=float32", "flip=true", "ema=[0.9,0.5]", "steps=20"]
 DRAWN = {"n": 30, "steps": 4, "solver": "heun_per_stream", "t_clip": 1e-3}

@@ -18,7 +18,7 @@ from lf.config import merge, overrides
 from lf.runs import training_run
 from lf.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+pytestmark = pytest.mark.slow
 
 BASE = overrides([*WORDS, "dtype=float32"])  # what the cells of a sweep change
 

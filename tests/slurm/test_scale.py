@@ -13,7 +13,7 @@ import pytest
 from cluster import Cluster
 from toy import PLAIN, WORDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+pytestmark = pytest.mark.slow
 
 ENVIRONMENT = dict(os.environ)  # as it was before tests/conftest.py hid an installed SLURM from the tests
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel")

@@ -27,7 +27,7 @@ from lf import checkpoint
 from sweeps import state
 from sweeps.state import State
 
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+pytestmark = pytest.mark.slow
 
 TABLE = re.compile(r"^\| .*$", re.M)
 EVALUATION = ["evaluation.n=40", "evaluation.steps=4"]
@@ -379,6 +379,7 @@ class Chaos:
         return True
 
 
+@pytest.mark.chaos
 def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["seeds=0-23", "steps=600", "runtime.checkpoint_seconds=0.2"]
     alone = place.folder / "alone"
@@ -415,6 +416,7 @@ def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypat
     assert len(re.findall("^done  ", said, re.M)) == 48 and "48 jobs done, 0 failed" in said, said
 
 
+@pytest.mark.chaos
 def test_a_preempted_training_saves_itself_and_goes_on_from_that_step(place: Place) -> None:
     words = ["seeds=[0,1]", "steps=6000", "runtime.checkpoint_seconds=1e6"]  # nothing else saves
     alone = place.folder / "alone"
@@ -462,6 +464,7 @@ def bare(cluster_without_accounting: Cluster, tmp_path: Path) -> Iterator[Place]
         made.close()
 
 
+@pytest.mark.chaos
 def test_without_accounting_or_launcher_what_was_lost_is_told_and_the_same_command_goes_on(bare: Place) -> None:
     words = ["mine.py", "executor=slurm", "seeds=[0,1,2]", "steps=5000"]
     (bare.folder / "cluster.toml").write_text('[job]\nhours = 1\nextra = {nodelist = "n1"}\n')  # there is but one node
