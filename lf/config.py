@@ -141,6 +141,11 @@ class Training(Strict):
         return self
 
     @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """The latents', then REPA's."""
+        return (*self.latents, *([self.repa] if self.repa else []))
+
+    @property
     def streams(self) -> tuple[Stream, ...]:
         """Pixels, then the latents."""
         patch = self.network.patch

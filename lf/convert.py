@@ -8,7 +8,6 @@ becomes a run of its own, FOLDER-guide. Nothing in the file is executed.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -28,7 +27,7 @@ from lf.checkpoint import NAME, part
 from lf.config import Training, help_of, merge, overrides, parse
 from lf.door import door
 from lf.errors import UserError
-from lf.files import replace, replace_tensors
+from lf.files import replace, replace_tensors, sha256
 from lf.network import SIZES, Network
 from lf.network.embed import sincos_positions
 
@@ -254,9 +253,7 @@ def main(argv: list[str]) -> None:
     for folder in folders.values():
         if folder.exists():
             raise UserError(f"{folder}: exists already and is not written over")
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    source = {"file": path.name, "sha256": digest, "epoch": file.get("epoch")}
+    source = {"file": path.name, "sha256": sha256(path), "epoch": file.get("epoch")}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

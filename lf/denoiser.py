@@ -1,6 +1,5 @@
 """The network with what training and sampling ask of it: a loss, velocities, noise per image, files."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from lf import checkpoint, flow
 from lf.config import Sampling, Training, parse
 from lf.data import to_uint8
 from lf.errors import UserError
-from lf.files import replace, replace_tensors
+from lf.files import replace, replace_tensors, sha256
 from lf.network import Network
 from lf.network.blocks import Block
 from lf.sampler import sample
@@ -204,9 +203,7 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         """Writes the weights as ``ema``, and the config; called by ``save_pretrained`` and ``push_to_hub``."""
         file = save_directory / "checkpoint.safetensors"
         replace_tensors(file, {f"ema.{k}": v for k, v in self.network.state_dict().items()}, {"step": "0"})
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        config = self.config.model_dump(mode="json", exclude={"runtime"}) | {"weights_sha256": digest}
+        config = self.config.model_dump(mode="json", exclude={"runtime"}) | {"weights_sha256": sha256(file)}
         replace(save_directory / "config.json", json.dumps(config, indent=1))
 
 

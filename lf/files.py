@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,17 @@ def replace(file: Path, text: str) -> None:
         f.flush()
         os.fsync(f.fileno())
     os.replace(part, file)
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, read once a process as long as size and time stay."""
+    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@cache
+def _sha256(file: Path, size: int, mtime: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def replace_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -110,7 +110,7 @@ def _few(config: Training, images: Dataset | None, encode: bool) -> tuple[Batch,
         said = "\nno data given: random pixels stood in"
     shown = Images(config.data, "rehearsal", few.images, few.labels, ("",))
     latents = []
-    for encoder in (*config.latents, *([config.repa] if config.repa else [])):
+    for encoder in config.encoders:
         latent, missing = _latent(encoder, shown, config, encode)
         latents.append(latent)
         said += f"\n{missing}; random latents stood in" if missing else ""

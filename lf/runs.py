@@ -5,7 +5,6 @@ runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
 runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from lf.claims import claim, held
 from lf.config import Evaluation, Runtime, Training, identity
 from lf.denoiser import training_of
 from lf.errors import UserError, nearest
-from lf.files import replace
+from lf.files import replace, sha256
 from lf.metrics import RECIPE
 
 
@@ -130,8 +129,7 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
 
 def _content(name: str, file: str) -> str:
     try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+        return sha256(Path(file))[:16]
     except OSError as error:
         raise UserError(f"reference.{name}={file}: {error.strerror}") from None
 

@@ -1,9 +1,9 @@
 """`python -m lf.train [preset=shapes] [key=value …]`: trains one network; the same command again continues or is done.
 
 `--dry-run` prints the recipe, makes one real step of a tiny batch on the CPU, and trains nothing; `--dry-run=500`
-forecasts the GPU-hours at 500 images a second. Under `torchrun`, or
-several tasks of a SLURM job, the processes share every batch. Every draw is a function of (seed, step), so a run that
-was stopped goes on bit by bit from its last checkpoint, on any number of processes.
+forecasts the GPU-hours at 500 images a second. Under `torchrun`, or several tasks of a SLURM job, the processes share
+every batch. Every draw is a function of (seed, step), so a run that was stopped goes on bit by bit from its last
+checkpoint, on any number of processes.
 """
 
 import signal
@@ -51,8 +51,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     runtime = config.runtime
     runtime.apply()
     images = data.open(config.data, config.resolution, runtime.cache)
-    encoders = [*config.latents, *([config.repa] if config.repa else [])]
-    images, encode = attach(images, encoders, config.network.patch, runtime.cache, config.flip, runtime.latents)
+    images, encode = attach(images, config.encoders, config.network.patch, runtime.cache, config.flip, runtime.latents)
     encode = encode and [e.to(device) for e in encode]
 
     torch.manual_seed(config.seed)

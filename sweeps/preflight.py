@@ -53,7 +53,7 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
 
 def _tried(training: Training) -> int:
     """Makes one step of a training with random latents; returns the bytes of its checkpoint."""
-    for encoder in (*training.latents, *([training.repa] if training.repa else [])):
+    for encoder in training.encoders:
         encoder.check()
     _keeps_its_contract(training.schedule)
     images = data.open(training.data, training.resolution, training.runtime.cache)

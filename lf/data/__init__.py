@@ -21,9 +21,8 @@ from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
 from lf.data.picture import CROP, Unreadable, decode
 from lf.data.shards import Shards, contents, open_shards
-from lf.data.tars import sha256
 from lf.errors import UserError, nearest
-from lf.files import made_once
+from lf.files import made_once, sha256
 
 Split = Literal["train", "test", "judge"]
 SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge": range(200_000, 220_000)}

@@ -12,7 +12,6 @@ bytes depend on its samples only, so a run that was killed goes on to the very s
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,6 @@ import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from torch import Tensor
 
 from lf.data.picture import Unreadable
 from lf.errors import UserError
-from lf.files import replace, replace_tensors
+from lf.files import replace, replace_tensors, sha256
 
 INDEX, SAMPLES, UNFINISHED = "index.json", "samples.safetensors", "unfinished"
 FORMAT = "lf.shards 1"
@@ -223,14 +221,3 @@ def index(place: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file, read once a process as long as size and time stay."""
-    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
-
-
-@cache
-def _sha256(file: Path, size: int, mtime: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

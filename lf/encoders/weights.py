@@ -21,6 +21,7 @@ from torch import nn
 
 from lf.claims import claim
 from lf.errors import UserError
+from lf.files import sha256
 
 TIMEOUT = 10  # seconds until a server counts as out of reach; the clients' own retries take far longer
 
@@ -82,10 +83,7 @@ def digest(place: Path) -> str:
     files = (
         [place] if place.is_file() else [f for kind in ("safetensors", "bin") for f in sorted(place.glob(f"*.{kind}"))]
     )
-    found = []
-    for file in files:
-        with file.open("rb") as opened:
-            found.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    found = [sha256(file) for file in files]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.data.base import Images, to_float
-from lf.files import made_once
+from lf.files import made_once, sha256
 from lf.metrics.measures import scores
 from lf.metrics.reference import Reference
 from lf.metrics.space import Space
@@ -80,7 +80,7 @@ class Judge(Space):
         if not self.file.exists():
             made_once(self.file, lambda: _fitted(lessons))
         self.net = judge_from(self.file)
-        self.weights = hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+        self.weights = sha256(self.file)[:16]
 
     @cached_property
     def statistics(self) -> Reference:

@@ -11,8 +11,8 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torch_fidelity.utils import create_feature_extractor
 
-from lf.data.tars import sha256
 from lf.errors import UserError, nearest
+from lf.files import sha256
 
 INCEPTION = "inception-v3-compat"  # torch-fidelity's port of the TensorFlow network of the FID
 CLIP = "clip-vit-b-32"
