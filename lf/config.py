@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import (
@@ -19,31 +19,19 @@ from pydantic import (
     model_validator,
 )
 
-from lf import encoders, schedules
-from lf.encoders import Encoder
+from lf import schedules
+from lf.encoders import AnyEncoder, Encoder
 from lf.errors import UserError, nearest
 from lf.flow import shift
 from lf.guidance import Guidance
 from lf.network import NetworkConfig
+from lf.plugins import by_name
 from lf.presets import PRESETS
 from lf.schedules import Schedule
 from lf.streams import Stream
 from lf.values import Strict, merge, overrides, parse
 
-
-def _plugin(room: Any) -> BeforeValidator:
-    """Lets a config name a plugin: ``cascaded`` or ``{name: cascaded, p_latent: 0.4}``."""
-
-    def build(value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"name": value}
-        return room.create(**value) if isinstance(value, Mapping) and "name" in value else value
-
-    return BeforeValidator(build)
-
-
-AnySchedule = Annotated[SerializeAsAny[Schedule], _plugin(schedules)]
-AnyEncoder = Annotated[SerializeAsAny[Encoder], _plugin(encoders)]
+AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]
 DType = Literal["float32", "bfloat16"]
 Decays = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(lambda v: _listed(v, int | float))]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: _listed(v, str))]
@@ -93,11 +81,17 @@ class Runtime(Strict):
             torch.set_num_threads(self.threads)
 
 
-class Training(Strict):
-    """A training run: all fields but ``runtime``, with the data's digest, are its identity."""
+class Source(Strict):
+    """Which images, and where and how what is made of them is made."""
 
     data: str = Field("shapes", description="shapes, digits, folder:PATH or shards:PATH (lf.data.prepare)")
     resolution: int = Field(32, ge=8, description="of the images, in pixels")
+    runtime: Runtime = Runtime()
+
+
+class Training(Source):
+    """A training run: all fields but ``runtime``, with the data's digest, are its identity."""
+
     flip: bool = Field(False, description="mirror half of the images, left to right")
     noise_scale: float = Field(1.0, gt=0, description="standard deviation of every stream's noise; JiT: 2 at 512 px")
     latents: tuple[AnyEncoder, ...] = Field((), description="encoders of the latent streams; none is JiT")
@@ -116,7 +110,6 @@ class Training(Strict):
     repa_weight: float = Field(0.5, gt=0, description="λ of the alignment loss 1 - cos")
     dtype: DType = Field("bfloat16", description="of the matrix products (autocast)")
     seed: int = Field(0, ge=0)
-    runtime: Runtime = Runtime()
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +129,8 @@ class Training(Strict):
                 f"network.repa_width={self.network.repa_width}: must equal the channels of {self.repa.name}, "
                 f"{self.repa.channels(self.network.patch)}"
             )
+        if self.repa and self.repa.cell(self.network.patch) != self.network.patch:
+            raise ValueError(f"repa={self.repa.name}: has more than one vector a token and cannot be aligned to")
         self.streams  # noqa: B018 (an encoder may refuse the patch size)
         object.__setattr__(self, "schedule", self.schedule.over(1 + len(self.latents)))
         return self
@@ -149,7 +144,7 @@ class Training(Strict):
     def streams(self) -> tuple[Stream, ...]:
         """Pixels, then the latents."""
         patch = self.network.patch
-        latents = (Stream(e.name, e.channels(patch), self.resolution // patch, 1, e.loss_weight) for e in self.latents)
+        latents = (encoder.stream(self.resolution, patch) for encoder in self.latents)
         return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
 
 
@@ -191,8 +186,8 @@ class Sampling(Strict):
         return torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
 
 
-class Evaluation(Sampling):
-    """An evaluation: all fields, the training run and the judge are its identity."""
+class Judging(Strict):
+    """How many images are scored, in which feature spaces, against what."""
 
     n: int = Field(50_000, ge=2, description="number of images")
     features: Names = Field(("judge",), min_length=1, description="feature spaces that judge; see lf.metrics")
@@ -206,11 +201,15 @@ class Evaluation(Sampling):
         return {info.data["features"][0]: value} if isinstance(value, str) and info.data.get("features") else value
 
     @model_validator(mode="after")
-    def _referred(self) -> "Evaluation":
+    def _referred(self) -> Self:
         for name in self.reference:
             if name not in self.features:
                 raise ValueError(f"reference.{name}: no such feature space here; {nearest(name, self.features)}")
         return self
+
+
+class Evaluation(Sampling, Judging):
+    """An evaluation: all fields, the training run and the judge are its identity."""
 
 
 def identity(*parts: Any) -> str:
@@ -243,6 +242,6 @@ def help_of(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 __all__ = [
-    "Evaluation", "Runtime", "Sampling", "Strict", "Training",
+    "Evaluation", "Judging", "Runtime", "Sampling", "Source", "Strict", "Training",
     "help_of", "identity", "merge", "overrides", "parse", "preset",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.functional import cosine_similarity
 from lf import checkpoint, flow
 from lf.config import Sampling, Training, parse
 from lf.data import to_uint8
+from lf.encoders import Codec
 from lf.errors import UserError
 from lf.files import replace, replace_tensors, sha256
 from lf.network import Network
@@ -43,6 +44,7 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         super().__init__()
         self.config, self.classes, self.streams = config, classes, config.streams
         self.network = Network(config.network, self.streams, classes)
+        self.folder: Path | None = None  # of the run it was read from: decoders lie in its store
 
     def compile_blocks(self) -> None:
         """Compiles the transformer's blocks, which are alike: one compilation serves them all."""
@@ -106,6 +108,7 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             )
         if labels is None:
             labels = self.labels(indices)
+        shown_by, codec = self.shown_by(path)
         batch = min(batch, len(indices))
         drawn = []
         for start in range(0, len(indices), batch):
@@ -118,8 +121,28 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             velocity = partial(self._guided, sampling, guide, shown.to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
                 z = sample(velocity, noise, path, sampling.solver, again)
-            drawn.append(to_uint8(z[0][: len(indices) - start]).cpu())
+            x = codec.decode(z[shown_by]) if codec else z[shown_by]
+            drawn.append(to_uint8(x[: len(indices) - start]).cpu())
         return torch.cat(drawn), labels
+
+    def shown_by(self, path: Tensor) -> tuple[int, Codec | None]:
+        """The stream that the images are: the pixels or, where ``path`` never moves them, a latent, and its decoder.
+
+        Raises:
+            UserError: no latent has a decoder, or it is not in the store of the training.
+        """
+        return (0, None) if path[-1, 0] > path[0, 0] else self._decoded
+
+    @cached_property
+    def _decoded(self) -> tuple[int, Codec]:
+        folder = self.folder or Path()
+        digest = json.loads((folder / "config.json").read_text()).get("data_digest", "") if self.folder else ""
+        for stream, encoder in enumerate(self.config.latents, 1):
+            codec = encoder.codec(digest, self.config.network.patch, folder.absolute().parent.parent / "cache")
+            if codec:
+                return stream, codec.to(next(self.parameters()).device)
+        names = ", ".join(encoder.name for encoder in self.config.latents)
+        raise UserError(f"path: it moves no pixels, and none of the latents ({names}) can be decoded")
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Class-balanced labels: image ``i`` shows class ``i mod classes``."""
@@ -197,6 +220,7 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             raise UserError(f"{file}: holds no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")
         model = cls(training_of(folder), classes=tensors["label.weight"].shape[0] - 1)
         checkpoint.fill(model.network, tensors, file)
+        model.folder = folder
         return model.eval().requires_grad_(False)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import nullcontext
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from lf import data, stop
 from lf.command import config_from
-from lf.config import Evaluation, Runtime, Strict, Training, preset
+from lf.config import Evaluation, Judging, Runtime, Source, Strict, preset
 from lf.denoiser import LatentForcing
 from lf.door import door
 from lf.errors import UserError
 from lf.files import made_once, replace_tensors
-from lf.metrics import Extractor, Judge, Reference, Space, joined, protocol, scores
+from lf.metrics import JUDGE, Extractor, Judge, Reference, Space, joined, protocol, scores
+from lf.reconstruction import reconstruction
 from lf.runs import Run, TrainingRun, evaluation_run, find_training
 from lf.world import World, join
 
@@ -42,9 +44,10 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     training, runtime = trained.training, trained.training.runtime
     began = time.monotonic()
     runtime.apply()
-    spaces = [space_of(name, trained, world.device) for name in config.features]
+    spaces = [space_of(name, training, world.device) for name in config.features]
     references = [reference_of(space, config, training) for space in spaces]
     model = network_of(trained, config.weights)
+    _, codec = model.shown_by(config.path_for(training))
     guide = network_of(find_training(config.guidance.guide, runtime), "ema") if config.guidance.guide else None
 
     if config.n < world.size:
@@ -69,6 +72,8 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     labels, found = model.labels(range(config.n)), dict[str, Any]()
     for space, reference, features in zip(spaces, references, gathered, strict=True):
         found |= scores(space, features, reference)
+        if codec:
+            found |= reconstruction(codec, training, space, reference, config.n)
         if isinstance(space, Judge):
             found |= space.reading(features["logits"], labels)
             found |= {f"real_{name}": value for name, value in real(space, training, config.n).items()}
@@ -95,37 +100,42 @@ def network_of(trained: TrainingRun, weights: str) -> LatentForcing:
     return model
 
 
+def space_of(name: str, source: Source, device: torch.device) -> Space:
+    """The feature space ``name``: the judge of the data, or an extractor of torch-fidelity."""
+    if name == JUDGE:
+        return _judge(source.data, source.resolution, source.runtime.cache)
+    return _extractor(name, source.runtime.weights.get(name, ""), device)
+
+
+_extractor = lru_cache(maxsize=2)(Extractor)
+
+
 @lru_cache(maxsize=2)
-def space_of(name: str, trained: TrainingRun, device: torch.device) -> Space:
-    """The feature space ``name``: the judge of the training's data, or an extractor of torch-fidelity."""
-    training = trained.training
-    if name != "judge":
-        return Extractor(name, training.runtime.weights.get(name, ""), device)
-    cache = training.runtime.cache
-    reference, lessons = (data.load(training.data, training.resolution, s, cache) for s in ("train", "judge"))
+def _judge(name: str, resolution: int, cache: Path) -> Judge:
+    reference, lessons = (data.load(name, resolution, split, cache) for split in ("train", "judge"))
     return Judge(reference, lessons, cache)
 
 
-def reference_of(space: Space, config: Evaluation, training: Training) -> Reference:
+def reference_of(space: Space, judging: Judging, source: Source) -> Reference:
     """What a space's features are compared with: the file that was given for it, else the training data."""
     if isinstance(space, Judge):
         return space.statistics
-    if space.name in config.reference:
-        return Reference.load(config.reference[space.name], space, training.resolution)
-    if not training.data:
+    if space.name in judging.reference:
+        return Reference.load(judging.reference[space.name], space, source.resolution)
+    if not source.data:
         raise UserError(
             f"features={space.name}: nothing to compare with; give reference.{space.name}=FILE "
             "(python -m lf.data.reference makes one), or leave it out of features"
         )
-    runtime = training.runtime
-    images = data.open(training.data, training.resolution, runtime.cache)
+    runtime = source.runtime
+    images = data.open(source.data, source.resolution, runtime.cache)
     return Reference.of(images, space, runtime.cache, workers=runtime.workers, limit_damaged=runtime.limit_damaged)
 
 
-def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
+def real(judge: Judge, source: Source, n: int) -> dict[str, float]:
     """The floor: scores of ``n`` real images that no network has seen, fewer or none if there are not as many."""
-    cache = training.runtime.cache
-    test = data.load(training.data, training.resolution, "test", cache)
+    cache = source.runtime.cache
+    test = data.load(source.data, source.resolution, "test", cache)
     if len(test) < 2:
         return {}
     found = made_once(
@@ -135,6 +145,12 @@ def real(judge: Judge, training: Training, n: int) -> dict[str, float]:
         },
     )
     return {name: value.item() for name, value in found.items()} | {"n": float(min(n, len(test)))}
+
+
+def protocol_for(name: str) -> dict[str, Any]:
+    """Defaults of an evaluation on the data ``name``: those of a preset of its kind."""
+    small = name.partition(":")[0] in ("shapes", "digits", "folder")
+    return preset("shapes" if small else "imagenet256")["evaluation"]
 
 
 class Asked(Strict):
@@ -152,9 +168,7 @@ def main(argv: list[str]) -> None:
     words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
     asked = config_from(words, Asked, "evaluation", __doc__, {}, Command)
     trained = find_training(asked.run, asked.runtime)
-    small = trained.training.data.partition(":")[0] in ("shapes", "digits", "folder")  # the protocol follows the data
-    base = preset("shapes" if small else "imagenet256")["evaluation"]
-    config = config_from(argv, Command, "evaluation", __doc__, base)
+    config = config_from(argv, Command, "evaluation", __doc__, protocol_for(trained.training.data))
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))

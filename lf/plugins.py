@@ -4,11 +4,12 @@ A plugin is a frozen pydantic model: its fields are its parameters, validated by
 ``name`` they are its whole identity.
 """
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from lf.errors import UserError, nearest
 
@@ -40,6 +41,17 @@ def create(group: str, name: str, **parameters: Any) -> Any:
         return plugin(**parameters)
     except ValidationError as error:
         raise UserError(explain(error, plugin, where=name)) from None
+
+
+def by_name(create: Callable[..., Any]) -> BeforeValidator:
+    """Lets a config name a plugin: ``cascaded`` or ``{name: cascaded, p_latent: 0.4}``."""
+
+    def build(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        return create(**value) if isinstance(value, Mapping) and "name" in value else value
+
+    return BeforeValidator(build)
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -128,6 +128,5 @@ def _latent(encoder: Encoder, shown: Images, config: Training, real: bool) -> tu
                 return encode(to_float(shown.images)), ""
         except UserError as error:
             missing = str(error)
-    grid = config.resolution // config.network.patch
-    shape = (len(shown), encoder.channels(config.network.patch), grid, grid)
+    shape = (len(shown), *encoder.stream(config.resolution, config.network.patch).shape)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)), missing

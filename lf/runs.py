@@ -2,6 +2,7 @@
 
 runs/training/<id>/{config.json, row.json, checkpoint.safetensors, tensorboard…}
 runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
+runs/tokenizer/<id>/{config.json, row.json, reconstructions.png}
 runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched last)
 """
 
@@ -19,11 +20,12 @@ from typing import Any
 
 from lf import checkpoint, data
 from lf.claims import claim, held
-from lf.config import Evaluation, Runtime, Training, identity
+from lf.config import Evaluation, Judging, Runtime, Source, Training, identity
 from lf.denoiser import training_of
+from lf.encoders import Encoder
 from lf.errors import UserError, nearest
 from lf.files import replace, sha256
-from lf.metrics import RECIPE
+from lf.metrics import JUDGE, RECIPE
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,7 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
     """
     training = trained.training
     settings = config.model_dump(mode="json", include=set(Evaluation.model_fields) - {"path", "shift"})
-    what = {"training": trained.id, **settings}
-    what["reference"] = {name: _content(name, file) for name, file in config.reference.items()}
-    if "judge" in config.features:
-        what["judge"] = RECIPE
+    what = {"training": trained.id, **settings, **_judged_by(config)}
     if config.guidance.guide:  # however it was spelt
         guide = find_training(config.guidance.guide, training.runtime)
         what["guidance"] = {**what["guidance"], "guide": guide.id}
@@ -125,6 +124,27 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
     schedule = (config.path or training.schedule).over(len(training.streams))
     folder = Path(training.runtime.runs) / "evaluation" / name
     return Run(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift})
+
+
+def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: Judging) -> Run:
+    """Where the scores of a tokenizer are. Its identity: its recipe, the data's digest, what judges it."""
+    what = {
+        "tokenizer": encoder.model_dump(mode="json", exclude={"loss_weight"}),
+        "patch": patch,
+        "data": source.data,
+        "resolution": source.resolution,
+        "data_digest": data.digest(source.data, source.resolution),
+        "n": judging.n,
+        "features": list(judging.features),
+        **_judged_by(judging),
+    }
+    return Run(Path(source.runtime.runs) / "tokenizer" / identity(what), what)
+
+
+def _judged_by(judging: Judging) -> dict[str, Any]:
+    """The content of the references and, where it judges, the judge's recipe."""
+    references = {name: _content(name, file) for name, file in judging.reference.items()}
+    return {"reference": references} | ({"judge": RECIPE} if JUDGE in judging.features else {})
 
 
 def _content(name: str, file: str) -> str:

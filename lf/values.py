@@ -34,7 +34,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(f"'{word}': expected key=value")
-        if key.rpartition(".")[2] in ("schedule", "path") and not value.startswith("{"):
+        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
             word = f"{key}.name={value}"
         words.append(word)
     try:

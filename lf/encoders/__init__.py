@@ -1,11 +1,13 @@
 """Encoders by name. A new one is a file and an entry point (`lf.encoders`)."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from lf.encoders.base import Encode, Encoder
+from pydantic import SerializeAsAny
+
+from lf.encoders.base import Codec, Encode, Encoder
 from lf.errors import UserError
+from lf.plugins import by_name, found
 from lf.plugins import create as _create
-from lf.plugins import found
 
 GROUP = "lf.encoders"
 
@@ -27,4 +29,7 @@ def names() -> list[str]:
     return sorted(found(GROUP))
 
 
-__all__ = ["Encode", "Encoder", "create", "names"]
+AnyEncoder = Annotated[SerializeAsAny[Encoder], by_name(create)]
+"""A field of a config that names an encoder."""
+
+__all__ = ["AnyEncoder", "Codec", "Encode", "Encoder", "create", "names"]

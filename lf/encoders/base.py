@@ -4,16 +4,25 @@ from abc import abstractmethod
 from pathlib import Path
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from lf.data.base import Dataset
 from lf.plugins import Plugin
+from lf.streams import Stream
 
 LATENT_STD = 0.485
 """Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF)."""
 
 Encode = nn.Module
-"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/patch, W/patch)``; frozen, moved by ``.to(device)``."""
+"""Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/cell, W/cell)``; frozen, moved by ``.to(device)``."""
+
+
+class Codec(nn.Module):
+    """An `Encode` that knows the way back."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents → images ``(B, 3, H, W)`` in [-1, 1]."""
 
 
 class Encoder(Plugin):
@@ -23,11 +32,28 @@ class Encoder(Plugin):
 
     @abstractmethod
     def channels(self, patch: int) -> int:
-        """C of the latent stream for pixel patches of side ``patch``."""
+        """C of the latent stream for pixel patches of side ``patch``. Raises `UserError` if they do not fit."""
+
+    def cell(self, patch: int) -> int:
+        """Side, in pixels, of what one vector of the latent stands for; it divides ``patch``."""
+        return patch
+
+    def stream(self, resolution: int, patch: int) -> Stream:
+        """The latent stream: one token a pixel patch, whatever the number of cells in it."""
+        channels, cell = self.channels(patch), self.cell(patch)
+        return Stream(self.name, channels, resolution // cell, patch // cell, self.loss_weight)
 
     @abstractmethod
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""
+
+    def codec(self, digest: str, patch: int, cache: Path) -> Codec | None:
+        """What `load` gave for the data of ``digest``, if it can decode; None if it cannot. Needs no images.
+
+        Raises:
+            UserError: what `load` kept under ``cache`` is not there.
+        """
+        return None
 
     def check(self) -> None:
         """Raises `UserError` if something that `load` will need, such as weights, is missing."""

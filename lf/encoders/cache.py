@@ -53,7 +53,7 @@ def attach(
     Args:
         dataset: what is trained on.
         wanted: encoders whose latents are needed, in this order.
-        patch: side of the pixel patches that a latent's cells are aligned with.
+        patch: side of the pixel patches that latents are aligned with.
         cache: where encoders keep what they made.
         flip: whether images will be mirrored, so that mirrored latents are needed too.
         mode: ``cached``: of images in memory they are computed now, of shards they are read from those that this
@@ -102,7 +102,7 @@ def write(shards: Shards, encoder: Encoder, config: Caching, device: torch.devic
         UserError: encoder or resolution do not fit the patch size, the latents are there in another dtype, or a value
             does not fit into ``config.dtype``.
     """
-    shape = (encoder.channels(config.patch), *2 * (shards.resolution // config.patch,))
+    shape = encoder.stream(shards.resolution, config.patch).shape
     if shards.resolution % config.patch:
         raise UserError(f"patch={config.patch}: must divide the resolution, {shards.resolution}")
     folder = Folder(

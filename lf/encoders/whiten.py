@@ -11,8 +11,9 @@ from pydantic import Field
 
 from lf import data
 from lf.command import config_from
-from lf.config import AnyEncoder, Runtime, Strict
+from lf.config import Runtime, Strict
 from lf.door import door
+from lf.encoders import AnyEncoder
 from lf.encoders.pretrained import Pretrained
 from lf.errors import UserError
 

@@ -1,0 +1,82 @@
+"""`python -m lf.train_tokenizer [tokenizer.dim=8 tokenizer.stride=4] [data=…] [key=value …]`: trains and scores one.
+
+It is the one that a training with ``latents=[{name: autoencoder, dim: 8, stride: 4}]`` on the same data uses: whoever
+comes first trains it. The row has ``psnr`` and, as evaluations name the distance, ``rfd`` or ``rfid``, both of held-out
+images; ``reconstructions.png`` beside it shows images above what is left of them. ``tokenizer=vae`` with
+``tokenizer.weights=FOLDER`` scores a pretrained one.
+"""
+
+import json
+import signal
+import time
+from typing import Any
+
+import torch
+from pydantic import Field
+from torchvision.utils import save_image
+
+from lf import data, encoders, stop
+from lf.command import config_from
+from lf.config import Judging, Source
+from lf.door import door
+from lf.encoders import AnyEncoder, Codec
+from lf.errors import UserError
+from lf.evaluate import protocol_for, reference_of, space_of
+from lf.metrics import protocol
+from lf.reconstruction import held_out, reconstructed, reconstruction
+from lf.runs import Run, tokenizer_run
+
+SHOWN = 16  # images in the picture
+
+
+class Command(Source, Judging):
+    """What the command line takes."""
+
+    tokenizer: AnyEncoder = Field(
+        default_factory=lambda: encoders.create("autoencoder"), description="as latents in lf.train"
+    )
+    patch: int = Field(8, ge=1, description="side of a pixel patch, as network.patch in lf.train")
+
+
+def train_tokenizer(config: Command) -> dict[str, Any]:
+    """Trains and scores a tokenizer unless that is done already; returns its row."""
+    stream = config.tokenizer.stream(config.resolution, config.patch)
+    if config.resolution % config.patch:
+        raise UserError(f"resolution={config.resolution}: must be a multiple of patch={config.patch}")
+    run = tokenizer_run(config.tokenizer, config.patch, config, config)
+    with run.held():
+        return run.row or _scored(config, run, {"values": stream.channels * stream.size**2})
+
+
+def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    runtime, began = config.runtime, time.monotonic()
+    runtime.apply()
+    images = data.open(config.data, config.resolution, runtime.cache)
+    codec = config.tokenizer.load(images, config.patch, runtime.cache)
+    if not isinstance(codec, Codec):
+        raise UserError(f"tokenizer={config.tokenizer.name}: cannot decode")
+    codec.to(runtime.torch_device)
+    trained, judging = time.monotonic() - began, {}
+    for name in config.features:
+        space = space_of(name, config, runtime.torch_device)
+        reference = reference_of(space, config, config)
+        row |= reconstruction(codec, config, space, reference, config.n)
+        judging[name] = protocol(space, reference, int(row.get("reconstructed_n", 0)))
+    before = held_out(config)[0].read(range(SHOWN)).images
+    save_image(torch.cat([before, reconstructed(codec, before)]) / 255, run.folder / "reconstructions.png", nrow=SHOWN)
+    seconds = {"seconds_loading": trained, "seconds": time.monotonic() - began}
+    return run.finish({**run.config, "judging": judging, **row, **seconds})
+
+
+def main(argv: list[str]) -> None:
+    chosen = [word for word in argv if word.startswith(("data=", "tokenizer="))]
+    name = next((word.partition("=")[2] for word in chosen if word.startswith("data=")), "shapes")
+    base = {key: value for key, value in protocol_for(name).items() if key in Judging.model_fields}
+    base |= {"tokenizer": {"name": "autoencoder"}}
+    config = config_from(argv, Command, "tokenizer", __doc__, base)
+    with stop.on(signal.SIGINT, signal.SIGTERM):
+        print(json.dumps(train_tokenizer(config), indent=1))
+
+
+if __name__ == "__main__":
+    door(main)
