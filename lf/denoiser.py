@@ -138,11 +138,12 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         folder = self.folder or Path()
         digest = json.loads((folder / "config.json").read_text()).get("data_digest", "") if self.folder else ""
         for stream, encoder in enumerate(self.config.latents, 1):
-            codec = encoder.codec(digest, self.config.network.patch, folder.absolute().parent.parent / "cache")
-            if codec:
+            if encoder.has_decoder:
+                cache = folder.absolute().parent.parent / "cache"
+                codec = encoder.codec(digest, self.config.network.patch, cache)
                 return stream, codec.to(next(self.parameters()).device)
         names = ", ".join(encoder.name for encoder in self.config.latents)
-        raise UserError(f"path: it moves no pixels, and none of the latents ({names}) can be decoded")
+        raise UserError(f"path: it moves no pixels, and none of the latents ({names}) has a decoder")
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Class-balanced labels: image ``i`` shows class ``i mod classes``."""

@@ -13,8 +13,6 @@ from lf.encoders import Codec
 from lf.files import made_once
 from lf.metrics import Reference, Space, joined, scores
 
-CHUNK = 100  # images at a time
-
 
 def held_out(source: Source) -> tuple[Dataset, str]:
     """Images that were not trained on, and the name of their split; shards have none, so of them those of training."""
@@ -37,7 +35,7 @@ def reconstruction(codec: Codec, source: Source, space: Space, reference: Refere
     n = min(n, len(images))
     if n < 2:
         return {}
-    weights = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in codec.state_dict().values()))
+    weights = hashlib.sha256(b"".join(part.float().cpu().numpy().tobytes() for part in codec.state_dict().values()))
     what = [weights.hexdigest(), images.digest, n, space.name, space.weights, reference.digest]
     file = f"reconstruction-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.safetensors"
     found = made_once(source.runtime.cache / file, lambda: _measured(codec, images, space, reference, n, source))
@@ -50,7 +48,7 @@ def _measured(
 ) -> dict[str, Tensor]:
     rows = torch.arange(n) * len(images) // n  # spread: it may be sorted by class
     parts, noise_ratios = [], []
-    for batch in reads(images, ((some, None) for some in rows.split(CHUNK)), source.runtime.workers):
+    for batch in reads(images, ((some, None) for some in rows.split(source.runtime.batch)), source.runtime.workers):
         before = batch.images[batch.valid]
         after = reconstructed(codec, before)
         noise_ratios.append(psnr(before, after))

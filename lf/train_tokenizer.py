@@ -41,6 +41,8 @@ class Command(Source, Judging):
 def train_tokenizer(config: Command) -> dict[str, Any]:
     """Trains and scores a tokenizer unless that is done already; returns its row."""
     stream = config.tokenizer.stream(config.resolution, config.patch)
+    if not config.tokenizer.has_decoder:
+        raise UserError(f"tokenizer={config.tokenizer.name}: has no decoder")
     if config.resolution % config.patch:
         raise UserError(f"resolution={config.resolution}: must be a multiple of patch={config.patch}")
     run = tokenizer_run(config.tokenizer, config.patch, config, config)
@@ -53,8 +55,7 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
     runtime.apply()
     images = data.open(config.data, config.resolution, runtime.cache)
     codec = config.tokenizer.load(images, config.patch, runtime.cache)
-    if not isinstance(codec, Codec):
-        raise UserError(f"tokenizer={config.tokenizer.name}: cannot decode")
+    assert isinstance(codec, Codec)
     codec.to(runtime.torch_device)
     trained, judging = time.monotonic() - began, {}
     for name in config.features:

@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -49,11 +49,12 @@ class Autoencoder(Encoder):
     kl: float = Field(0.0, ge=0, description="weight of the KL divergence; 0: no posterior, a plain autoencoder")
     align: AnyEncoder | None = Field(None, description="encoder that the latent is aligned to")
     align_weight: float = Field(0.5, gt=0, description="weight of 1 - cos")
-    width: int = Field(48, ge=8, description="channels within")
-    steps: int = Field(1000, ge=1)
+    width: int = Field(32, ge=8, description="channels within")
+    steps: int = Field(800, ge=1)
     batch: int = Field(64, ge=1)
     lr: float = Field(2e-3, gt=0)
     seed: int = 0
+    has_decoder: ClassVar[bool] = True
 
     @field_validator("stride")
     @classmethod

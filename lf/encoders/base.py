@@ -2,11 +2,13 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from lf.data.base import Dataset
+from lf.errors import UserError
 from lf.plugins import Plugin
 from lf.streams import Stream
 
@@ -29,6 +31,7 @@ class Encoder(Plugin):
     """An encoder's recipe. ``name`` and the fields are its identity; `load` gives the map itself."""
 
     loss_weight: float = Field(1.0, gt=0, description="λ of its stream in the loss")
+    has_decoder: ClassVar[bool] = False
 
     @abstractmethod
     def channels(self, patch: int) -> int:
@@ -47,13 +50,13 @@ class Encoder(Plugin):
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
         """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""
 
-    def codec(self, digest: str, patch: int, cache: Path) -> Codec | None:
-        """What `load` gave for the data of ``digest``, if it can decode; None if it cannot. Needs no images.
+    def codec(self, digest: str, patch: int, cache: Path) -> Codec:
+        """What `load` gave for the data of ``digest``, by what it kept under ``cache`` and without images.
 
         Raises:
-            UserError: what `load` kept under ``cache`` is not there.
+            UserError: what `load` kept is not there, or the encoder has no decoder.
         """
-        return None
+        raise UserError(f"{self.name}: has no decoder")
 
     def check(self) -> None:
         """Raises `UserError` if something that `load` will need, such as weights, is missing."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lf import encoders
 from lf.data import Images, to_float
-from lf.encoders import Encoder
+from lf.encoders import Codec, Encoder
+from lf.errors import UserError
 
 
 class EncoderConformance:
@@ -51,11 +52,12 @@ class EncoderConformance:
         assert type(self.encoder)(**self.encoder.model_dump()) == self.encoder
         assert type(self.encoder).model_validate_json(self.encoder.model_dump_json()) == self.encoder
 
-    def test_a_latent_has_one_finite_vector_for_each_patch(self, cache: Path) -> None:
-        images = self.images()
-        side = self.data.resolution // self.patch
+    def test_a_latent_has_one_finite_vector_for_each_cell(self, cache: Path) -> None:
+        images, stream = self.images(), self.encoder.stream(self.data.resolution, self.patch)
         latents = self.encoder.load(self.data, self.patch, cache)(images)
-        assert latents.shape == (len(images), self.encoder.channels(self.patch), side, side)
+        assert self.patch % self.encoder.cell(self.patch) == 0
+        assert stream.grid == self.data.resolution // self.patch  # one token a pixel patch
+        assert latents.shape == (len(images), *stream.shape)
         assert latents.dtype == torch.float32 and latents.isfinite().all()
 
     def test_different_images_have_different_latents(self, cache: Path) -> None:
@@ -70,6 +72,20 @@ class EncoderConformance:
         encode = self.encoder.load(self.data, self.patch, cache)
         alone = torch.cat([encode(image[None]) for image in self.images()])
         torch.testing.assert_close(encode(self.images()), alone, rtol=1e-4, atol=1e-5)
+
+    def test_it_decodes_without_the_images_or_says_that_it_does_not(self, cache: Path) -> None:
+        encode = self.encoder.load(self.data, self.patch, cache)
+        assert isinstance(encode, Codec) == self.encoder.has_decoder
+        if not self.encoder.has_decoder:
+            with pytest.raises(UserError, match=self.encoder.name):
+                self.encoder.codec(self.data.digest, self.patch, cache)
+            return
+        codec, latents = self.encoder.codec(self.data.digest, self.patch, cache), encode(self.images())
+        assert codec(self.images()).equal(latents)
+        images = codec.decode(latents)
+        assert images.shape == self.images().shape and images.dtype == torch.float32
+        assert images.min() >= -1 and images.max() <= 1 and not images.requires_grad
+        assert codec.to("meta").decode(latents.to("meta")).is_meta
 
     def test_it_is_frozen_and_moves_as_a_whole(self, cache: Path) -> None:
         encode = self.encoder.load(self.data, self.patch, cache)
