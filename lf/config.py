@@ -25,7 +25,7 @@ from lf.errors import UserError, nearest
 from lf.flow import shift
 from lf.guidance import Guidance
 from lf.network import NetworkConfig
-from lf.plugins import by_name
+from lf.plugins import Plugin, by_name
 from lf.presets import PRESETS
 from lf.schedules import Schedule
 from lf.streams import Stream
@@ -236,8 +236,10 @@ def help_of(model: type[BaseModel], prefix: str = "") -> list[str]:
             lines += help_of(field.annotation, f"{prefix}{key}.")
             continue
         default = "" if field.is_required() else field.get_default(call_default_factory=True)
-        default = getattr(default, "name", default)
-        lines.append(f"  {prefix + key:<28} {str(default):<12} {field.description or ''}".rstrip())
+        named = getattr(default, "name", default)
+        lines.append(f"  {prefix + key:<28} {str(named):<12} {field.description or ''}".rstrip())
+        if isinstance(default, Plugin):
+            lines += [line for line in help_of(type(default), f"{prefix}{key}.") if f"{key}.name " not in line]
     return lines
 
 
