@@ -135,15 +135,16 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
 
     @cached_property
     def _decoded(self) -> tuple[int, Codec]:
-        folder = self.folder or Path()
-        digest = json.loads((folder / "config.json").read_text()).get("data_digest", "") if self.folder else ""
-        for stream, encoder in enumerate(self.config.latents, 1):
-            if encoder.has_decoder:
-                cache = folder.absolute().parent.parent / "cache"
-                codec = encoder.codec(digest, self.config.network.patch, cache)
-                return stream, codec.to(next(self.parameters()).device)
-        names = ", ".join(encoder.name for encoder in self.config.latents)
-        raise UserError(f"path: it moves no pixels, and none of the latents ({names}) has a decoder")
+        found = [(stream, encoder) for stream, encoder in enumerate(self.config.latents, 1) if encoder.has_decoder]
+        if not found:
+            raise UserError("path: it moves no pixels, and no latent of this network has a decoder")
+        stream, encoder = found[0]
+        config = json.loads((self.folder / "config.json").read_text()) if self.folder else {}
+        if not self.folder or "data_digest" not in config:
+            raise UserError(f"{encoder.name}: its decoder lies in the store of the training: draw from the run itself")
+        cache = self.folder.absolute().parent.parent / "cache"
+        codec = encoder.codec(config["data_digest"], self.config.network.patch, cache)
+        return stream, codec.to(next(self.parameters()).device)
 
     def labels(self, indices: Sequence[int]) -> Tensor:
         """Class-balanced labels: image ``i`` shows class ``i mod classes``."""

@@ -119,7 +119,9 @@ def _few(config: Training, images: Dataset | None, encode: bool) -> tuple[Batch,
 
 def _latent(encoder: Encoder, shown: Images, config: Training, real: bool) -> tuple[torch.Tensor, str]:
     missing = ""
-    if real:
+    if real and encoder.is_trained:
+        missing = f"{encoder.name} is trained on the data at first use"
+    elif real:
         try:
             encoder.check()
             with tempfile.TemporaryDirectory() as scratch:  # statistics of two images must not be kept

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packed import packed
 from torch import Tensor
 from toy import PLAIN, refusal, training
 
@@ -19,6 +20,7 @@ from lf.encoders import autoencoder
 from lf.encoders.autoencoder import Autoencoder, Net
 from lf.encoders.conformance import EncoderConformance
 from lf.errors import UserError
+from lf.recipe import rehearse
 from lf.reconstruction import psnr, reconstructed
 from lf.runs import training_run
 from lf.train import train
@@ -219,6 +221,23 @@ def test_the_command_scores_the_same_tokenizer_and_trains_none_twice(
     assert json.loads(capsys.readouterr().out)["rfd"] == row["rfd"]
 
 
+def test_shards_are_read_batch_by_batch_and_scored_on_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tars = packed(tmp_path / "tars", (40, 30))
+    code = "tokenizer={name: autoencoder, stride: 2, width: 8, steps: 5, batch: 16}"
+    words = [code, f"data=shards:{tars}", "resolution=8", "patch=4", "n=50", "features=judge"]
+    train_tokenizer.main([*words, *PLAIN, f"runtime.runs={tmp_path}/runs"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["reconstructed_of"] == "train" and row["reconstructed_n"] == 50 and row["psnr"] > 5
+
+
+def test_a_rehearsal_trains_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rehearse(training("latents=autoencoder", "network.patch=4", "schedule=latent_only", f"runtime.runs={tmp_path}"))
+    said = capsys.readouterr().out
+    assert "autoencoder is trained on the data at first use; random latents stood in" in said and "loss" in said
+
+
 def test_without_a_decoder_sampling_is_refused(
     trained: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +245,7 @@ def test_without_a_decoder_sampling_is_refused(
     blind = training("latents={name: pixels, cells: 2}", "schedule=latent_only", "steps=1", f"runtime.runs={place}")
     train(blind)
     out = f"out={tmp_path}/grid.png"
-    assert "none of the latents (pixels) has a decoder" in refusal(sample.main, words_of(blind, out), capsys)
+    assert "no latent of this network has a decoder" in refusal(sample.main, words_of(blind, out), capsys)
 
     elsewhere = tmp_path / "elsewhere" / "training" / "copy"
     shutil.copytree(training_run(trained).folder, elsewhere)
@@ -234,6 +253,10 @@ def test_without_a_decoder_sampling_is_refused(
     assert f"{tmp_path}/elsewhere/cache/autoencoder-" in said and "is missing" in said
     shutil.copytree(trained.runtime.cache, tmp_path / "elsewhere" / "cache")
     sample.main([*words_of(trained, out)[1:], f"run={elsewhere}"])
+
+    LatentForcing.from_pretrained(elsewhere).save_pretrained(tmp_path / "saved")
+    with pytest.raises(UserError, match="its decoder lies in the store of the training"):
+        LatentForcing.from_pretrained(tmp_path / "saved").images(range(2))
 
     refused = refusal(train_tokenizer.main, ["tokenizer=tiny", "data=digits", "resolution=16", "patch=4"], capsys)
     assert "tokenizer=tiny: has no decoder" in refused

@@ -13,6 +13,7 @@ Every draw is a function of (seed, step), and what is stopped goes on from its l
 import hashlib
 import math
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -48,13 +49,14 @@ class Autoencoder(Encoder):
     stride: int = Field(4, ge=2, description="pixels along a side of its cells: a power of two that divides the patch")
     kl: float = Field(0.0, ge=0, description="weight of the KL divergence; 0: no posterior, a plain autoencoder")
     align: AnyEncoder | None = Field(None, description="encoder that the latent is aligned to")
-    align_weight: float = Field(0.5, gt=0, description="weight of 1 - cos")
+    align_weight: float = Field(0.1, gt=0, description="weight of 1 - cos")
     width: int = Field(32, ge=8, description="channels within")
-    steps: int = Field(800, ge=1)
-    batch: int = Field(64, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    steps: int = Field(1600, ge=1)
+    batch: int = Field(32, ge=1)
+    lr: float = Field(3e-3, gt=0)
     seed: int = 0
     has_decoder: ClassVar[bool] = True
+    is_trained: ClassVar[bool] = True
 
     @field_validator("stride")
     @classmethod
@@ -86,6 +88,10 @@ class Autoencoder(Encoder):
                 "ran, or train it again on the same data: python -m lf.train_tokenizer"
             )
         return self._net(load_file(file))
+
+    def check(self) -> None:
+        if self.align:
+            self.align.check()
 
     def file(self, digest: str, patch: int, cache: Path) -> Path:
         """Where the trained weights are kept; nothing of the patch is in them unless tokens are aligned."""
@@ -195,10 +201,10 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
         if teacher is not None:
             loss = loss + config.align_weight * (1 - F.cosine_similarity(reader(code), teacher(x), 1)).mean()
         for group in optimizer.param_groups:
-            lr = config.lr * min((step + 1) / WARMUP, (1 + math.cos(math.pi * step / config.steps)) / 2)
-            group["lr"] = lr
+            group["lr"] = config.lr * min((step + 1) / WARMUP, (1 + math.cos(math.pi * step / config.steps)) / 2)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimizer.step()
         losses[step] = loss.detach()
         if stop.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
@@ -209,7 +215,7 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
             if stop.asked():
                 raise stop.Stopped(stop.asked())
             if bar.disable:
-                print(f"autoencoder: step {step + 1}/{config.steps}, loss {losses[step]:.4f}", flush=True)
+                print(f"autoencoder: step {step + 1}/{config.steps}, loss {losses[step]:.4f}", file=sys.stderr)
             saved = time.monotonic()
     net.eval()
     found, _ = measure(lambda x: net.posterior(x)[0], data, "channel", device, n=MEASURED)

@@ -32,6 +32,8 @@ class Encoder(Plugin):
 
     loss_weight: float = Field(1.0, gt=0, description="λ of its stream in the loss")
     has_decoder: ClassVar[bool] = False
+    is_trained: ClassVar[bool] = False
+    """Whether `load` trains it, which may take long."""
 
     @abstractmethod
     def channels(self, patch: int) -> int:

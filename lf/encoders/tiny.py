@@ -10,7 +10,7 @@ no labels, nothing that a generator knows.
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -55,6 +55,7 @@ class Tiny(Encoder):
     batch: int = Field(128, ge=1)
     lr: float = Field(4e-3, gt=0)
     seed: int = 0
+    is_trained: ClassVar[bool] = True
 
     def channels(self, patch: int) -> int:
         if patch % 2:
