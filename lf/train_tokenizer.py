@@ -53,28 +53,30 @@ def train_tokenizer(config: Command) -> dict[str, Any]:
 def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
     runtime, began = config.runtime, time.monotonic()
     runtime.apply()
+    device = runtime.torch_device
+    spaces = [space_of(name, config, device) for name in config.features]
+    references = [reference_of(space, config, config) for space in spaces]
     images = data.open(config.data, config.resolution, runtime.cache)
     codec = config.tokenizer.load(images, config.patch, runtime.cache)
     assert isinstance(codec, Codec)
-    codec.to(runtime.torch_device)
-    trained, judging = time.monotonic() - began, {}
-    for name in config.features:
-        space = space_of(name, config, runtime.torch_device)
-        reference = reference_of(space, config, config)
+    codec.to(device)
+    judging = {}
+    for space, reference in zip(spaces, references, strict=True):
         row |= reconstruction(codec, config, space, reference, config.n)
-        judging[name] = protocol(space, reference, int(row.get("reconstructed_n", 0)))
-    before = held_out(config)[0].read(range(SHOWN)).images
-    save_image(torch.cat([before, reconstructed(codec, before)]) / 255, run.folder / "reconstructions.png", nrow=SHOWN)
-    seconds = {"seconds_loading": trained, "seconds": time.monotonic() - began}
-    return run.finish({**run.config, "judging": judging, **row, **seconds})
+        judging[space.name] = protocol(space, reference, int(row.get("reconstructed_n", 0)))
+    held, _ = held_out(config)
+    if shown := min(SHOWN, len(held)):
+        before = held.read(range(shown)).images
+        pairs = torch.cat([before, reconstructed(codec, before)]) / 255
+        save_image(pairs, run.folder / "reconstructions.png", nrow=shown)
+    return run.finish({**run.config, "judging": judging, **row, "seconds": time.monotonic() - began})
 
 
 def main(argv: list[str]) -> None:
-    chosen = [word for word in argv if word.startswith(("data=", "tokenizer="))]
-    name = next((word.partition("=")[2] for word in chosen if word.startswith("data=")), "shapes")
+    name = next((word.partition("=")[2] for word in argv if word.startswith("data=")), "shapes")
     base = {key: value for key, value in protocol_for(name).items() if key in Judging.model_fields}
     base |= {"tokenizer": {"name": "autoencoder"}}
-    config = config_from(argv, Command, "tokenizer", __doc__, base)
+    config = config_from(argv, Command, "training", __doc__, base)
     with stop.on(signal.SIGINT, signal.SIGTERM):
         print(json.dumps(train_tokenizer(config), indent=1))
 

@@ -145,7 +145,7 @@ def test_it_is_trained_anew_for_another_recipe_or_data_set_but_not_for_what_it_d
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(UserError, match="stride=3: must be a power of two"):
+    with pytest.raises(UserError, match="stride: 3 is no power of two"):
         made(stride=3)
     with pytest.raises(UserError, match=r"autoencoder.stride=4: must divide the patch size 6"):
         made(stride=4).channels(6)

@@ -7,7 +7,7 @@ back. The loss is the mean absolute error, and if asked for
 - ``align``: REPA (arXiv 2410.06940) in the tokenizer: the cells of a token, through a small reader, should point where
   another encoder's token points, ``1 - cos``.
 
-Every draw is a function of (seed, step), and what is stopped goes on from its last checkpoint bit by bit.
+Every draw is a function of (seed, step): on a CPU the same recipe gives the same weights, stopped on the way or not.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ class Autoencoder(Encoder):
     @classmethod
     def _halvings(cls, value: int) -> int:
         if value & (value - 1):
-            raise ValueError(f"stride={value}: must be a power of two")
+            raise ValueError(f"{value} is no power of two")
         return value
 
     def channels(self, patch: int) -> int:
@@ -114,16 +114,11 @@ class Net(Codec):
     def __init__(self, config: Autoencoder):
         super().__init__()
         w, dim, halvings = config.width, config.dim, config.stride.bit_length() - 1
-        down = [
-            layer
-            for i in range(halvings)
-            for layer in (nn.Conv2d(w if i else 3, w, 4, 2, 1), nn.GELU())
-        ]  # fmt: skip
-        up = [
-            layer
-            for i in reversed(range(halvings))
-            for layer in (nn.Conv2d(w, 4 * (w if i else 3), 3, padding=1), nn.PixelShuffle(2), nn.GELU())
-        ][:-1]  # no GELU after the last
+        down: list[nn.Module] = [nn.Conv2d(3, w, 4, 2, 1), nn.GELU()]
+        up: list[nn.Module] = [nn.Conv2d(w, 4 * 3, 3, padding=1), nn.PixelShuffle(2)]
+        for _ in range(halvings - 1):
+            down += [nn.Conv2d(w, w, 4, 2, 1), nn.GELU()]
+            up = [nn.Conv2d(w, 4 * w, 3, padding=1), nn.PixelShuffle(2), nn.GELU(), *up]
         self.encoder = nn.Sequential(*down, Residual(w), nn.Conv2d(w, dim * (2 if config.kl else 1), 1))
         self.decoder = nn.Sequential(nn.Conv2d(dim, w, 3, padding=1), Residual(w), Residual(w), *up)
         self.register_buffer("mean", torch.zeros(dim, 1, 1))
@@ -197,7 +192,7 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
     for step, batch in enumerate(bar, begun_at):
         x = to_float(batch.images[batch.valid].to(device))
         code, rate = net.code(x, generator("autoencoder", config.seed, step, device=device))
-        loss = F.l1_loss(net.decoder(code), x) + config.kl * rate.mean() / x[0].numel()
+        loss = F.l1_loss(net.decoder(code), x) + config.kl * rate.mean() / x.shape[1:].numel()
         if teacher is not None:
             loss = loss + config.align_weight * (1 - F.cosine_similarity(reader(code), teacher(x), 1)).mean()
         for group in optimizer.param_groups:
