@@ -1,6 +1,7 @@
 """Pretrained tokenizers: a small random ``AutoencoderKL``, saved by diffusers itself, against its own library."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,11 @@ def test_what_cannot_be_used_is_one_line(
 def test_a_patch_that_its_cells_do_not_divide_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="its cells of 2 pixels must divide the patch size 5"):
         vae(folder).channels(5)
+
+
+def test_without_diffusers_it_says_what_to_install(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(UserError, match=r"pip install 'lf\[vae\]'"):
+        vae(folder).load(DATA, 8, tmp_path)
