@@ -29,7 +29,7 @@ SYSTEM: dict[str, Any] = {
 # fmt: on
 
 # What a question calls JiT, JiT+REPA and LF, as changes to its preset's training; how each is guided, by its streams.
-# JiT's own guidance is its public code's. AutoGuidance needs the run `lf_s_guide` in the store (trained or converted).
+# JiT's own guidance is its public code's. AutoGuidance is for who has a weaker network, such as preset `lf_s_guide`'s.
 MODELS: dict[str, dict[str, Any]] = {
     "shapes": {
         "jit": {},
@@ -48,7 +48,7 @@ GUIDED: dict[str, dict[str, dict[str, Any]]] = {
     "imagenet256": {
         "": {"kind": "cfg", "scale": 1.5},
         "pixels": {"kind": "cfg", "scale": 2.9, "interval": [0.1, 1.0]},
-        "pixels dinov2": {"kind": "autoguidance", "scale": 1.5, "guide": "lf_s_guide"},
+        "pixels dinov2": {"kind": "autoguidance", "scale": 1.5},
     },
 }
 SMOKE: dict[str, dict[str, Any]] = {  # instead of a preset's: whether it runs at all

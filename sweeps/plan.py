@@ -70,6 +70,7 @@ class Launch(Strict):
     seeds: Seeds = Field((0,), min_length=1, description="[0,1,2], or 0-99 for a hundred")
     training: dict[str, Any] = Field({}, description="changes to the preset's training; its keys may be given bare")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
+    guide: str = Field("", description="a weaker network's run, for AutoGuidance where the paper uses it; else CFG")
     executor: Literal["auto", "local", "slurm"] = "auto"
     workers: int = Field(0, ge=0, description="jobs at a time on this machine; 0: one a core, or one with a GPU")
     cluster: dict[str, Any] = Field({}, description="values over cluster.toml's, such as cluster.train.nodes=2")
@@ -104,11 +105,12 @@ class Launch(Strict):
         return training.model_copy(update={"steps": round(times * training.steps)})
 
     def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
-        """Two cells of a training: unguided and, where labels or a guide make a difference, guided."""
-        names = [stream.name for stream in training.streams]
-        how = dict(GUIDED[self.preset].get(" ".join(names), GUIDED[self.preset][""]))
-        for key in how.keys() & {"scale", "interval"}:
-            how[key] = dict.fromkeys(names, how[key])
+        """Two cells of a training: unguided and, where labels or a guide make a difference, guided (`GUIDED`)."""
+        names, known = [stream.name for stream in training.streams], GUIDED[self.preset]
+        how = known.get(" ".join(names), known[""])
+        if how["kind"] == "autoguidance":
+            how = how | {"guide": self.guide} if self.guide else known[""]
+        how = how | {key: dict.fromkeys(names, how[key]) for key in how.keys() & {"scale", "interval"}}
         for guidance in ({"kind": "none"}, how):
             if guidance["kind"] == "cfg" and training.label_dropout == 1:
                 continue  # its two passes would be one and the same

@@ -4,13 +4,14 @@
     python -m sweeps.launch system preset=imagenet256 data=shards:PATH
 
 JiT and LF with output experts, two and a half times as long as in the ablations. LF's system row guides by labels as
-long as the latent is made and by a weaker network (`lf_s_guide`) after that.
+long as the latent is made and by a weaker network (``guide=ID`` of preset `lf_s_guide`) after that.
 
 Published (ImageNet-256, 200 epochs, FID-50K unguided, guided): JiT-L 16.21, 2.79; LF-DiT-L 7.20, 2.48.
 """
 
 from collections.abc import Iterator
 
+from lf.config import merge
 from lf.presets import SYSTEM
 from sweeps.components import EXPERTS
 from sweeps.plan import Cell, Launch
@@ -26,7 +27,8 @@ def cells(launch: Launch) -> Iterator[Cell]:
         forcing = launch.model("lf", LONGER, seed=seed, network={"expert_width": EXPERTS[launch.preset]})
         unguided, guided = launch.scored({"model": "LF"}, forcing, **full)
         yield unguided
-        if launch.preset == "imagenet256":
+        if launch.preset == "imagenet256" and launch.guide:
+            settings = merge(SYSTEM, {"guidance": {"guide": launch.guide}})
             labels = {**guided.labels, "guidance": SYSTEM["guidance"]["kind"]}
-            guided = Cell(labels, forcing, launch.evaluate(**SYSTEM, **full))
+            guided = Cell(labels, forcing, launch.evaluate(**settings, **full))
         yield guided

@@ -1,0 +1,45 @@
+"""The paper's questions: every sweep is one that both presets can plan, and on `shapes` each runs end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from toy import run
+
+from sweeps.launch import settings
+from sweeps.plan import questions
+
+NAMES = sorted(questions())
+
+
+def test_every_question_of_the_paper_has_a_sweep() -> None:
+    assert NAMES == [
+        "components", "diffusability", "distillation", "inference_noise", "latent_noise", "order_ablation",
+        "p_latent", "p_mean_d_mean", "repa_placement", "single_schedule", "system",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["preset=shapes"], ["preset=imagenet256", "data=folder:x", "guide=abc"]])
+@pytest.mark.parametrize("name", NAMES)
+def test_its_cells_differ_and_a_guided_one_has_an_unguided_one_beside_it(name: str, words: list[str]) -> None:
+    launch = settings([*words, "seeds=[0,1]"])
+    cells = list(questions()[name].cells(launch))
+    configs = [(c.training.model_dump_json(exclude={"runtime"}), c.evaluation.model_dump_json()) for c in cells]
+    labels = [tuple(cell.labels.items()) for cell in cells]
+    assert len(set(configs)) == len(set(labels)) == len(cells)
+    assert all(cell.training.seed == cell.labels["seed"] for cell in cells)
+    alone = {training for training, evaluation in configs if json.loads(evaluation)["guidance"]["kind"] == "none"}
+    assert alone == {training for training, _ in configs}
+    assert all(tuple(cell.labels) == tuple(cells[0].labels) for cell in cells) or name == "order_ablation"
+
+
+@pytest.mark.slow
+def test_all_of_them_run_end_to_end(tmp_path: Path) -> None:
+    words = ["preset=shapes", "budget=smoke", "workers=2", f"runtime.runs={tmp_path}"]
+    code, out, err = run("sweeps.launch", "--all", *words, "--executor=local")
+    assert code == 0, out + err
+    for name in NAMES:
+        cells = json.loads((tmp_path / "sweeps" / name / "sweep.json").read_text())["cells"]
+        rows = [tmp_path / "evaluation" / cell["evaluation_id"] / "row.json" for cell in cells]
+        assert rows and all(json.loads(row.read_text())["n"] == 8 for row in rows)
+    assert "no table" not in out
