@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 
 import sweeps
 from lf.config import Evaluation, Runtime, Strict, Training, merge, parse, preset
+from lf.encoders import Encoder
 from lf.errors import UserError, nearest
 from lf.presets import GUIDED, MODELS, SMOKE
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
@@ -92,9 +93,9 @@ class Launch(Strict):
         values = merge(merge(self._base("training"), self.training), fixed)
         training = parse(Training, values | {"runtime": self.resolved}, "training")
         if self.budget == "smoke":  # an encoder that is trained first is trained as shortly
-            short = {"steps": training.steps}
-            quick = [e.model_copy(update=short if "steps" in type(e).model_fields else {}) for e in training.latents]
-            training = training.model_copy(update={"latents": tuple(quick)})
+            latents = tuple(_quick(encoder, training.steps) for encoder in training.latents)
+            repa = training.repa and _quick(training.repa, training.steps)
+            training = training.model_copy(update={"latents": latents, "repa": repa})
         return training
 
     def model(self, name: Literal["jit", "repa", "lf"], times: float = 1.0, **fixed: Any) -> Training:
@@ -237,6 +238,13 @@ def why_new(run: Run) -> str:
     if nearest_change is None:
         return "first run in this store"
     return ", ".join(nearest_change[:3]) + (f" and {len(nearest_change) - 3} more" if len(nearest_change) > 3 else "")
+
+
+def _quick(encoder: Encoder, steps: int) -> Encoder:
+    """The encoder, and one that it is aligned to, trained for ``steps`` steps if it has to be trained."""
+    aligned = getattr(encoder, "align", None)
+    changes: dict[str, Any] = {"align": _quick(aligned, steps)} if aligned else {}
+    return encoder.model_copy(update=changes | ({"steps": steps} if "steps" in type(encoder).model_fields else {}))
 
 
 def _clashes(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[str]:
