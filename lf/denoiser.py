@@ -64,7 +64,7 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         with torch.autocast(t.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             x_hat, tapped = self.network(z, t, y)
         parts = torch.stack([
-            flow.velocity_loss(x[i], x_hat[i].float(), z[i], t[:, i], times.weight[:, i], config.schedule.t_clip)
+            flow.velocity_loss(x[i], x_hat[i].float(), t[:, i], times.weight[:, i], config.schedule.t_clip)
             for i in range(len(z))
         ])  # fmt: skip
         total = (parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()

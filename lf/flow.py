@@ -54,17 +54,19 @@ def velocity(x: Tensor, z: Tensor, t: Tensor, t_clip: float) -> Tensor:
     return (x - z) / (1 - expand(t, x)).clamp_min(t_clip)
 
 
-def velocity_loss(x: Tensor, x_hat: Tensor, z: Tensor, t: Tensor, weight: Tensor, t_clip: float) -> Tensor:
+def velocity_loss(x: Tensor, x_hat: Tensor, t: Tensor, weight: Tensor, t_clip: float) -> Tensor:
     """``mean_batch(w · mean((v - v_hat)^2))`` of one stream, a scalar (LF and JiT: x-prediction, v-loss).
 
+    ``v - v_hat = (x - x_hat) / max(1-t, t_clip)``: the noised stream cancels, and the divisor leaves the mean.
+
     Args:
-        x, x_hat, z: clean, predicted and noised stream, ``(B, ...)``.
+        x, x_hat: clean and predicted stream, ``(B, ...)``.
         t: times ``(B,)``.
         weight: loss weight of each sample ``(B,)``, >= 0.
-        t_clip: see ``velocity``; z cancels in ``v - v_hat`` but not its scale.
+        t_clip: see ``velocity``.
     """
-    error = velocity(x, z, t, t_clip) - velocity(x_hat, z, t, t_clip)
-    return (weight * error.square().flatten(1).mean(1)).mean()
+    error = (x - x_hat).square().flatten(1).mean(1)
+    return (weight / (1 - t).clamp_min(t_clip).square() * error).mean()
 
 
 def expand(t: Tensor, like: Tensor) -> Tensor:

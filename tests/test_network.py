@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lf.network import Network, NetworkConfig, blocks
 from lf.network.blocks import rope_table, rotate
-from lf.network.embed import patchify, unpatchify
+from lf.network.embed import PatchEmbed, patchify, unpatchify
 from lf.streams import Stream
 
 PIXELS, DINO = Stream("pixels", 3, 256, 16), Stream("dinov2", 768, 16, 1)
@@ -189,3 +189,8 @@ def test_rotation_leaves_class_tokens_alone_and_turns_rows_in_the_first_half() -
     moved = (turned != x)[0, prefix:].unflatten(0, (grid, grid))
     assert moved[1:, 0, : width // 2].all() and not moved[:, 0, width // 2 :].any()
     assert moved[0, 1:, width // 2 :].all() and not moved[0, :, : width // 2].any()
+
+
+def test_patches_are_embedded_as_the_published_convolutions_do() -> None:
+    embed, z = PatchEmbed(SMALL[0], bottleneck=8, width=32), torch.randn(2, *SMALL[0].shape)
+    torch.testing.assert_close(embed(z), embed.proj2(embed.proj1(z)).flatten(2).mT)

@@ -299,3 +299,11 @@ def test_over_more_streams_keeps_all_other_parameters() -> None:
     assert three == schedules.create("shifted", alpha=4, p_latent=0.7, streams=3)
     with pytest.raises(UserError, match="1 stream"):
         three.over(1)
+
+
+def test_the_loss_is_the_weighted_squared_difference_of_velocities() -> None:
+    x, x_hat, z = (torch.randn(5, 2, 3, 3) for _ in range(3))
+    t, weight = torch.tensor([0.0, 0.3, 0.7, 0.9, 1.0]), torch.rand(5)  # the last two are clipped
+    apart = flow.velocity(x, z, t, 0.2) - flow.velocity(x_hat, z, t, 0.2)
+    expected = (weight * apart.square().mean((1, 2, 3))).mean()
+    torch.testing.assert_close(flow.velocity_loss(x, x_hat, t, weight, 0.2), expected)
