@@ -105,7 +105,7 @@ class Slurm(Queue):
         return [handle.job_id for handle in handles]
 
     def _executor(self, parameters: dict[str, Any], setup: Sequence[str]) -> submitit.AutoExecutor:
-        lines = [*setup, f"export PYTHONPATH={self.code}:$PYTHONPATH PYTHONSAFEPATH=1"]
+        lines = [*setup, environment(self.code)]
         executor = submitit.AutoExecutor(self.sweep.parents[1] / "jobs" / "log", "slurm", slurm_max_num_timeout=10**6)
         try:
             executor.update_parameters(name=f"lf-{self.sweep.name}", slurm_setup=lines, **parameters)
@@ -182,7 +182,7 @@ class Local(Queue):
         self.waiting: list[list[Unit]] = []
         self.running: dict[str, Any] = {}
         self.ended: dict[str, str] = {}
-        self.setup = [f"export PYTHONPATH={code}:$PYTHONPATH PYTHONSAFEPATH=1"]
+        self.setup = [environment(code)]
 
     def submit(self, chains: Sequence[Chain], avoid: str = "") -> None:
         for chain in chains:
@@ -214,6 +214,11 @@ class Local(Queue):
     def cancel(self, jobs: Iterable[str]) -> None:
         kill(job for job in jobs if job in self.running)
         self.waiting.clear()
+
+
+def environment(code: Path) -> str:
+    """What a job's shell sets: where the code is; huge pages, with which a step on a CPU takes a tenth less."""
+    return f"export PYTHONPATH={code}:$PYTHONPATH PYTHONSAFEPATH=1 GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
 
 
 def note(unit: Unit, job: str, where: str, log: str) -> None:
