@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from lf.config import help_of, merge, overrides, parse, preset
+from lf.errors import UserError
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -32,6 +33,8 @@ def config_from(
         sys.exit(0)
     given = overrides(argv)
     if base is None or "preset" in given:
-        filled = preset(str(given.pop("preset", "shapes")))[section]
-        base = {key: value for key, value in filled.items() if key in model.model_fields}
+        name = str(given.pop("preset", "shapes"))
+        if section not in preset(name):
+            raise UserError(f"preset={name}: has no values for this command; allowed without preset=")
+        base = {key: value for key, value in preset(name)[section].items() if key in model.model_fields}
     return parse(model, merge(base, given), where=section)
