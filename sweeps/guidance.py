@@ -95,7 +95,7 @@ def launch(asked: Command, run: str, words: list[str]) -> Trials:
             (worker.folder / "failure.json").unlink(missing_ok=True)
         code = snapshot(sweep)
         queue: Queue = Local(sweep, asked.workers, code) if why_not else Slurm(sweep, profile, code)
-        manifest = {
+        manifest: dict[str, Any] = {
             "sweep": trials.name, "asked": trials.name, "words": words, "question": (__doc__ or "").splitlines()[0],
             "executor": "local" if why_not else "slurm", "code": str(code), "at": time.time(), "cells": [],
             "units": [state.entry(worker, "", [worker.row], "") for worker in workers],
@@ -129,7 +129,9 @@ def presets(trials: Trials, run: str) -> list[Path]:
     files, found = [], best(trials)
     for trial in found:
         evaluation = trials.space.evaluation(trials.space.unguided | trial.params)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in zip(trials.search.objectives, trial.values, strict=True))
+        told = ", ".join(
+            f"{name} {value:.4g}" for name, value in zip(trials.search.objectives, trial.values, strict=True)
+        )
         files.append(trials.folder / ("guidance.yaml" if len(found) == 1 else f"guidance-{trial.number}.yaml"))
         settings = OmegaConf.to_yaml({"evaluation": evaluation.model_dump(mode="json", exclude_defaults=True)})
         line = f"python -m lf.evaluate run={shlex.quote(run)} preset={shlex.quote(str(files[-1]))}"

@@ -93,7 +93,7 @@ class Search(Strict):
         return self
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
         """``minimize`` or ``maximize``, by objective."""
         return ["minimize" if name.startswith(LOWER) else "maximize" for name in self.objectives]
 
@@ -167,7 +167,7 @@ class Space:
             [r.nearest(r.low + part * (r.high - r.low)) for part in parts] for r in (self.ranges[s] for s in scales)
         ]
         for kind, *some in itertools.product(self.kinds, *values):
-            points.append(self.unguided | {"kind": kind} | dict(zip(scales, some, strict=True)))
+            points.append({**self.unguided, "kind": kind, **dict(zip(scales, some, strict=True))})
         distinct: dict[str, Point] = {}
         for point in points:
             distinct.setdefault(self.evaluation(point).model_dump_json(), point)

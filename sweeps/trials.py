@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from lf import stop
@@ -54,7 +55,7 @@ class Trials:
             if url:
                 storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
             else:
-                journal = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
+                journal = JournalFileBackend(str(self.folder / "study.journal"))
                 storage = optuna.storages.JournalStorage(journal)
             self.study = optuna.create_study(
                 study_name=self.name,
