@@ -166,7 +166,7 @@ class Space:
         values = [
             [r.nearest(r.low + part * (r.high - r.low)) for part in parts] for r in (self.ranges[s] for s in scales)
         ]
-        for kind, *some in itertools.product(self.kinds, *values):
+        for kind, some in itertools.product(self.kinds, itertools.product(*values)):
             points.append({**self.unguided, "kind": kind, **dict(zip(scales, some, strict=True))})
         distinct: dict[str, Point] = {}
         for point in points:

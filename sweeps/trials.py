@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 
 from lf import stop
 from lf.claims import claim, held
@@ -53,7 +54,7 @@ class Trials:
         storage: optuna.storages.BaseStorage
         try:
             if url:
-                storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+                storage = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
             else:
                 journal = JournalFileBackend(str(self.folder / "study.journal"))
                 storage = optuna.storages.JournalStorage(journal)

@@ -224,7 +224,8 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
                             optuna.storages.journal.JournalFileBackend(str(lease.parents[1] / "study.journal"))
                         ),
                     )
-                    if study.trials[int(lease.name)].state.name == "RUNNING":
+                    trial = study.trials[int(lease.name)]
+                    if trial.state.name == "RUNNING" and "by" in trial.user_attrs:  # it evaluates
                         killed[process.pid] = int(lease.name)
                         process.kill()
                     else:
