@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -18,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from yaml import YAMLError
 
 from lf import schedules
 from lf.encoders import AnyEncoder, Encoder
@@ -218,10 +221,25 @@ def identity(*parts: Any) -> str:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The preset ``name``: values for ``training`` and ``evaluation``."""
+    """The preset ``name``: values for ``training`` and ``evaluation``; or those in a file, ``name.yaml``."""
+    if name.endswith(".yaml"):
+        return _preset_file(name)
     if name not in PRESETS:
-        raise UserError(f"preset={name}: unknown; {nearest(name, PRESETS)}")
+        raise UserError(f"preset={name}: unknown; {nearest(name, PRESETS)}; or a file of your own, my_preset.yaml")
     return PRESETS[name]
+
+
+def _preset_file(name: str) -> dict[str, Any]:
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(name))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"preset={name}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
+    sections: dict[str, Any] = {"training": {}, "evaluation": {}}
+    for section, values in found.items() if isinstance(found, dict) else [(name, None)]:
+        if section not in sections or not isinstance(values, dict):
+            raise UserError(f"preset={name}: must hold 'training' and 'evaluation', or one of them, with their keys")
+        sections[str(section)] = values
+    return sections
 
 
 def help_of(model: type[BaseModel], prefix: str = "") -> list[str]:

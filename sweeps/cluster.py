@@ -79,8 +79,8 @@ class Cluster(Strict):
     max_array: int = Field(1000, ge=1, description="cells in one array; the cluster's own limit holds as well")
 
     def shape(self, kind: str) -> Shape:
-        """What a job of ``kind``, ``train`` or ``evaluate``, asks for."""
-        return parse(Shape, merge(self.job, getattr(self, kind)), where=f"{NAME}: {kind}")
+        """What a job of ``kind`` asks for: ``train``, ``evaluate``, or ``search``, which evaluates."""
+        return parse(Shape, merge(self.job, self.train if kind == "train" else self.evaluate), where=f"{NAME}: {kind}")
 
 
 def load(overrides: Mapping[str, Any], folder: Path | None = None) -> tuple[Cluster, str]:
