@@ -1,8 +1,9 @@
 """The network with what training and sampling ask of it: a loss, velocities, noise per image, files."""
 
 import json
-from collections.abc import Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lf.data import to_uint8
 from lf.encoders import Codec
 from lf.errors import UserError
 from lf.files import replace, replace_tensors, sha256
+from lf.guided import Guided
 from lf.network import Network
 from lf.network.blocks import Block
 from lf.sampler import sample
@@ -74,7 +76,6 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
 
     forward = loss  # what DistributedDataParallel calls
 
-    @torch.no_grad()
     def images(
         self,
         indices: range,
@@ -86,6 +87,24 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
     ) -> tuple[Tensor, Tensor]:
         """Draws the images of ``indices``: uint8 ``(n, 3, H, W)`` and their labels ``(n,)``, on the CPU.
 
+        Arguments and errors as of `samples`.
+        """
+        labels = self.labels(indices) if labels is None else labels
+        drawn = self.samples(indices, sampling, labels=labels, guide=guide, batch=batch)
+        return torch.cat([to_uint8(x).cpu() for x in drawn]), labels
+
+    @torch.no_grad()
+    def samples(
+        self,
+        indices: range,
+        sampling: Sampling | None = None,
+        *,
+        labels: Tensor | None = None,
+        guide: "LatentForcing | None" = None,
+        batch: int = 125,
+    ) -> Iterator[Tensor]:
+        """The images of ``indices`` batch by batch, float ``(n, 3, H, W)`` in about [-1, 1], where the network is.
+
         An image depends on its own index and label alone: not on the batch, nor on which process draws it.
 
         Args:
@@ -94,36 +113,61 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             labels: ``(n,)`` classes to show; class-balanced by default. A network that was trained without labels
                 (``label_dropout=1``) is shown none.
             guide: the weaker network, where the guidance asks for one.
-            batch: images at a time.
+            batch: images at a time, at most.
+
+        Raises:
+            UserError: the guide is missing or has other streams or classes, or path and steps do not fit.
         """
         sampling = sampling or Sampling()
         path, device = sampling.path_for(self.config), next(self.parameters()).device
-        if guide is None and "autoguidance" in sampling.guidance.kind:
-            raise UserError(f"guidance.kind={sampling.guidance.kind}: needs the guide's network")
-        shapes = [s.shape for s in self.streams]
-        if guide and ([s.shape for s in guide.streams] != shapes or guide.classes != self.classes):
-            raise UserError(
-                f"guidance.guide={sampling.guidance.guide}: its streams {[s.shape for s in guide.streams]} and "
-                f"{guide.classes} classes must be the model's: {shapes}, {self.classes}"
-            )
-        if labels is None:
-            labels = self.labels(indices)
+        weak = self._checked(guide, sampling)
         shown_by, codec = self.shown_by(path)
-        batch = min(batch, len(indices))
-        drawn = []
-        for start in range(0, len(indices), batch):
-            rows = torch.arange(start, start + batch).clamp_max(len(indices) - 1)  # one shape: compiled once
-            full = [indices[row] for row in rows.tolist()]
-            noise = [e.to(device) for e in self.noise(full, sampling.seed)]
-            fresh = self.noise(full, sampling.seed, "latent noise") if sampling.latent_noise else []
-            again = (sampling.latent_noise, [e.to(device) for e in fresh]) if fresh else None
-            shown = labels[rows] if self.config.label_dropout < 1 else torch.full_like(rows, self.classes)
-            velocity = partial(self._guided, sampling, guide, shown.to(device))
+        labels = self.labels(indices) if labels is None else labels
+        # Parts of one shape, compiled once, that share the images evenly; the last repeats its last where it must.
+        size = -(-len(indices) // -(-len(indices) // batch))
+        starts = range(0, len(indices), size)
+        parts = [torch.arange(start, start + size).clamp_max(len(indices) - 1) for start in starts]
+        noise = self._noise_ahead([[indices[row] for row in part.tolist()] for part in parts], sampling)
+        for start, part, noises in zip(starts, parts, noise, strict=True):
+            first, *fresh = [[e.to(device) for e in streams] for streams in noises]
+            again = (sampling.latent_noise, fresh[0]) if fresh else None
+            shown = labels[part] if self.config.label_dropout < 1 else torch.full_like(part, self.classes)
+            velocity = Guided(self.network, weak, sampling, shown.to(device), self.classes)
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
-                z = sample(velocity, noise, path, sampling.solver, again)
-            x = codec.decode(z[shown_by]) if codec else z[shown_by]
-            drawn.append(to_uint8(x[: len(indices) - start]).cpu())
-        return torch.cat(drawn), labels
+                z = sample(velocity, first, path, sampling.solver, again)
+            x = z[shown_by][: len(indices) - start]
+            yield codec.decode(x) if codec else x
+
+    def _checked(self, guide: "LatentForcing | None", sampling: Sampling) -> Network | None:
+        """The guide's network, where there is one. Raises `UserError` if it is missing or of other streams."""
+        if guide is None:
+            if "autoguidance" in sampling.guidance.kind:
+                raise UserError(f"guidance.kind={sampling.guidance.kind}: needs the guide's network")
+            return None
+        theirs, ours = ([s.shape for s in model.streams] for model in (guide, self))
+        if theirs != ours or guide.classes != self.classes:
+            raise UserError(
+                f"guidance.guide={sampling.guidance.guide}: its streams {theirs} and {guide.classes} classes must be "
+                f"the model's: {ours}, {self.classes}"
+            )
+        return guide.network
+
+    def _noise_ahead(self, parts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[list[list[Tensor]]]:
+        """Noise of each part, and fresh noise if finished latents get any; the next part's is drawn meanwhile."""
+        purposes = ["image", "latent noise"] if sampling.latent_noise else ["image"]
+
+        def draw(part: Sequence[int]) -> list[list[Tensor]]:
+            return [self.noise(part, sampling.seed, purpose) for purpose in purposes]
+
+        with ThreadPoolExecutor(1) as ahead:
+            ready = None
+            for part in parts:
+                waiting = ahead.submit(draw, part)
+                if ready:
+                    yield ready.result()
+                ready = waiting
+            if ready:
+                yield ready.result()
 
     def shown_by(self, path: Tensor) -> tuple[int, Codec | None]:
         """The stream that the images are: the pixels or, where ``path`` never moves them, a latent, and its decoder.
@@ -157,40 +201,6 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             draw = generator(purpose, seed, index)
             per_image.append([torch.randn(s.shape, generator=draw) for s in self.streams])
         return [torch.stack(stream) * self.config.noise_scale for stream in zip(*per_image, strict=True)]
-
-    def _guided(
-        self,
-        sampling: Sampling,
-        guide: "LatentForcing | None",
-        y: Tensor,
-        z: list[Tensor],
-        t: Sequence[float],
-        moves: Sequence[bool],
-    ) -> list[Tensor | None]:
-        """Velocities ``v_u + s_i (v_c - v_u)`` of the streams that move."""
-        scales = sampling.guidance.scales([s.name for s in self.streams], t)
-        guided = any(m and s != 1 for m, s in zip(moves, scales, strict=True))
-        weak = guide.network if guide and sampling.guidance.by_guide(any(moves[1:])) else self.network
-        null = torch.full_like(y, self.classes)
-        times = torch.tensor(t, device=y.device, dtype=torch.float32).expand(len(y), -1)
-        if guided and weak is self.network:  # both passes in one batch
-            both = weak([torch.cat([a, a]) for a in z], times.repeat(2, 1), torch.cat([y, null]), wanted=moves).x
-            halves = [(None, None) if x is None else x.float().chunk(2) for x in both]
-        else:
-            strong = self.network(z, times, y, wanted=moves).x
-            other = weak(z, times, null, wanted=moves).x if guided else [None] * len(z)
-            halves = list(zip(strong, other, strict=True))
-        out: list[Tensor | None] = []
-        for i, ((x, x_weak), scale) in enumerate(zip(halves, scales, strict=True)):
-            if not moves[i] or x is None:
-                out.append(None)
-                continue
-            v = flow.velocity(x.float(), z[i], times[:, i], sampling.t_clip)
-            if x_weak is not None:
-                v_weak = flow.velocity(x_weak.float(), z[i], times[:, i], sampling.t_clip)
-                v = v_weak + scale * (v - v_weak)
-            out.append(v)
-        return out
 
     # --- files: a folder with config.json and checkpoint.safetensors, as every training run is one
 

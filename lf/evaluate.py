@@ -54,17 +54,19 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
         raise UserError(f"n={config.n}: fewer images than processes, {world.size}")
     mine = range(config.n * world.rank // world.size, config.n * (world.rank + 1) // world.size)
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
-    shown, sampling = [], 0.0
-    for start in range(mine.start, mine.stop, runtime.batch):
-        if stop.asked() and world.rank == 0:
-            raise stop.Stopped(stop.asked())
-        mark = time.monotonic()
-        some = range(start, min(start + runtime.batch, mine.stop))
-        images, _ = model.images(some, config, guide=guide, batch=runtime.batch)
+    shown, sampling = list[Tensor](), 0.0
+    mark = time.monotonic()
+    for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch):
+        images = data.to_uint8(drawn)  # they stay where they are: the extractors of torch-fidelity run there, too
+        if world.device.type == "cuda":
+            torch.cuda.synchronize(world.device)  # so that a second counts where it was spent
         sampling += time.monotonic() - mark
         for space, part in zip(spaces, parts, strict=True):
             part.append(space.features(images))
-        shown += [images] if start < SHOWN else []
+        shown += [images.cpu()] if sum(len(some) for some in shown) < SHOWN else []
+        if stop.asked() and world.rank == 0:
+            raise stop.Stopped(stop.asked())
+        mark = time.monotonic()
     gathered = [{k: torch.cat(world.gather(v)) for k, v in joined(part).items()} for part in parts]
     if world.rank:
         return {}  # the first one has the row

@@ -1,6 +1,7 @@
 """How much work a network is, and how fast this machine could do it."""
 
 import time
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from lf.network import Network
 
 
-def forward_flops(network: Network) -> int:
+def forward_flops(network: Network, wanted: Sequence[bool] | None = None) -> int:
     """Floating-point operations of one image's forward pass (a multiply-add counts two), of matrix products alone.
 
     A training step takes three times as many.
+
+    Args:
+        network: the network.
+        wanted: which streams it predicts; all by default.
     """
-    shape = Network(network.config, network.streams, network.label.num_embeddings - 1).to("meta")
+    with torch.device("meta"):
+        shape = Network(network.config, network.streams, network.label.num_embeddings - 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shape(*_one_image(shape))
+        shape(*_one_image(shape), wanted=wanted)
     return counter.get_total_flops()
 
 
@@ -44,18 +50,24 @@ def _one_image(network: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[
     return z, torch.empty(1, len(z), device="meta"), torch.zeros(1, device="meta", dtype=torch.long)
 
 
-def matmul_rate(device: torch.device, dtype: str) -> float:
-    """Floating-point operations a second of a large matrix product: what a training's utilisation is measured by."""
+def large_product(device: torch.device, dtype: str) -> tuple[Callable[[], Tensor], int]:
+    """A large matrix product, ready to be called, and its floating-point operations: the most that a device can do."""
     n = 8192 if device.type == "cuda" else 2048
     kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
+    return lambda: a @ b, 2 * n**3
+
+
+def matmul_rate(device: torch.device, dtype: str) -> float:
+    """Floating-point operations a second of a large matrix product: what a training's utilisation is measured by."""
+    work, flops = large_product(device, dtype)
     best = 0.0
     for _ in range(5):
         _wait(device)
         began = time.perf_counter()
-        a @ b
+        work()
         _wait(device)
-        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+        best = max(best, flops / (time.perf_counter() - began))
     return best
 
 

@@ -15,10 +15,10 @@ import torch_fidelity
 from PIL import Image
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
-from torch_fidelity import feature_extractor_inceptionv3 as inceptionv3
 from torch_fidelity.feature_extractor_clip import CLIPVisual
 from toy import refusal, run
 
+from benchmarks.evaluate import random_inception
 from lf.data import Batch, Images, load, shapes
 from lf.data import reference as command
 from lf.errors import UserError
@@ -52,16 +52,7 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """InceptionV3 with random weights that keep the variance, in the format of the published file."""
     torch.manual_seed(2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(inceptionv3.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        net = inceptionv3.FeatureExtractorInceptionV3(INCEPTION, ["2048"])
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    file = tmp_path_factory.mktemp("inception") / "inception.pth"
-    torch.save(net.state_dict(), file)
-    return file
+    return random_inception(tmp_path_factory.mktemp("inception") / "inception.pth")
 
 
 @pytest.fixture(scope="module")

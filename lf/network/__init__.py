@@ -133,14 +133,15 @@ class Network(nn.Module):
         """One pass.
 
         Args:
-            z: noised streams, each ``(B, C, H, W)``.
+            z: noised streams, each ``(B, C, H, W)``, or what `embed` makes of it, ``(B, tokens, width)``.
             t: times ``(B, streams)``.
             y: labels ``(B,)``; the number of classes stands for "no label".
             wanted: which streams to predict (all by default); with experts the others' branches are not run.
         """
         label = self.label(y)
         c = label + sum(embed(t[:, i]) for i, embed in enumerate(self.time))
-        x = sum(embed(stream) for embed, stream in zip(self.embed, z, strict=True)) + self.position
+        tokens = [a if a.dim() == 3 else embed(a) for embed, a in zip(self.embed, z, strict=True)]
+        x: Tensor = sum(tokens) + self.position  # type: ignore[operator,assignment]
         cos, sin, repa = self.cos_bare, self.sin_bare, None
         prefix = 0
         for i, block in enumerate(self.blocks):

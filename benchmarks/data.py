@@ -1,0 +1,69 @@
+"""`python -m benchmarks data [key=value …]`: images read from disk for training, and the wait for the first batch.
+
+The images are scenes of `lf.data.shapes`, whose noise makes files as large as photographs'. The baseline decodes and
+crops the originals (JPEG, 1.5 times as large) at every reading, as the public code does.
+"""
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pydantic import Field
+
+from benchmarks.core import Bench, Work, compare, config_of, keep, show
+from lf import data
+from lf.data import shapes
+from lf.data.loader import batches
+from lf.data.picture import decode
+from lf.data.prepare import Preparing, prepare
+
+
+class Data(Bench):
+    """What the command takes."""
+
+    n: int = Field(256, ge=1, description="images")
+    resolution: int = Field(256, description="in pixels")
+    batch: int = Field(64, ge=1, description="images of the first batch")
+    workers: int = Field(2, ge=1, description="processes that read it")
+
+
+def originals(folder: Path, n: int, resolution: int) -> list[Path]:
+    """JPEG files of another size than is trained on, one sub-folder a class."""
+    made, files = shapes.make(range(n), resolution), []
+    for number, (pixels, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
+        place = folder / made.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        files.append(place / f"{number}.jpg")
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(files[-1], quality=95)
+    return files
+
+
+def main(argv: list[str]) -> None:
+    config = config_of(argv, Data, __doc__)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = originals(folder / "originals", config.n, config.resolution * 3 // 2)
+
+        def from_originals() -> None:
+            torch.stack([decode(file.read_bytes(), config.resolution) for file in files])
+
+        works: dict[str, Work] = {"originals": from_originals}
+        first = []
+        for kind in ("png", "jpg"):
+            values = {"resolution": config.resolution, "format": kind, "shard_size": 1000, "workers": 1}
+            prepare(str(folder / "originals"), folder / kind, Preparing.model_validate(values))
+            for turn in ("first", "second"):
+                began = time.perf_counter()
+                images = data.open(f"shards:{folder / kind}", config.resolution, folder / "cache")
+                batch = min(config.batch, config.n)
+                next(batches(images, batch, range(4), 0, flip=True, workers=config.workers))
+                seconds = time.perf_counter() - began
+                first.append({"variant": f"{kind} shards, {turn} opening", "seconds": seconds})
+            works[f"{kind} shards"] = partial(images.read, range(config.n))
+        show("first batch, time on the clock", first)
+        keep("first batch", first, config, items=config.batch, workers=config.workers)
+        case = f"reading {config.n} images, {config.resolution} px"
+        compare(case, works, config, items=config.n)
