@@ -103,7 +103,7 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
     chosen = pd.concat(
         [first[(first.model == "independent") & (first.latent == last)], first[first.model != "independent"]]
     )
-    files = samples(frame.attrs["sweep"], chosen, runs)
+    files = samples(chosen, runs)
     chosen = chosen[chosen.evaluation_id.isin(files)]
     figure, axes = plt.subplots(
         len(chosen), 1, figsize=(0.55 * columns + 1.4, 0.56 * len(chosen)), squeeze=False, layout="constrained"
