@@ -76,7 +76,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     ),
     "inference_noise": (
         Published("table07_inference_noise", f"{LF}, Table 7 (β 0.25, 200 epochs), FID-10K",
-                  {"inference_noise": "inference_noise"}, only={"latent_noise": 0.25}),
+                  {"inference_noise": "inference_noise"}),
     ),
     "distillation": (
         Published("table09_conditional", f"{LF}, Table 9: with labels, FID-50K",

@@ -52,7 +52,8 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
         labels |= dict.fromkeys(list(row)[: list(row).index("training_id")])
     labels.pop("title", None)
     frame.attrs = {"sweep": sweep, "question": sweep, "words": [], "failures": []}
-    frame.attrs |= {**about, "labels": list(labels)}
+    frame.attrs.update(about)
+    frame.attrs["labels"] = list(labels)
     return frame
 
 
@@ -135,7 +136,7 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
     failed = [
         (unit["title"], _read(runs / "jobs" / unit["key"] / "failure.json")) for unit in manifest.get("units", [])
     ]
-    about["failures"] = [{"unit": title, **why} for title, why in failed if why]
+    about.update(failures=[{"unit": title, **why} for title, why in failed if why])
     read = cache(lambda kind, name, file: _read(runs / kind / name / file))
     return about | {"source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
 

@@ -31,8 +31,7 @@ CELLS: dict[str, Sequence[dict[str, Any]]] = {
                    for c, g in product(("all", "no experts", "no early pixels"), GUIDED)],
     "latent_noise": [{"latent_noise": b, "length": length, "guidance": "none"}
                      for b, length in product((0.0, 0.25, 0.5), ("short", "long"))],
-    "inference_noise": [{"latent_noise": b, "inference_noise": i}
-                        for b, i in product((0.0, 0.25), (0.0, 0.05, 0.1, 0.25))],
+    "inference_noise": [{"inference_noise": i, "guidance": g} for i, g in product((0.0, 0.05, 0.1, 0.25), GUIDED)],
     "distillation": [{"model": m, "latent": latent, "labels": labels, "guidance": g}
                      for (m, latent), labels, g in product((("JiT", "none"), ("JiT+REPA", "dinov2"), ("LF", "dinov2")),
                                                            ("conditional", "unconditional"), GUIDED)],
