@@ -39,7 +39,11 @@ def followed(frame: pd.DataFrame, runs: Path | None) -> dict[str, Schedule]:
         pairs = frame[["path", "alpha"]].drop_duplicates().itertuples(index=False)
         given = {path_label(p, a): {"name": p} if math.isnan(a) else {"name": p, "alpha": a} for p, a in pairs}
         found = {name: schedules.create(**values) for name, values in given.items()}
-    return {name: schedule for name, schedule in found.items() if schedule.has_path}
+    curves: dict[str, str] = {}  # schedules that differ in their training density alone are one path
+    for name, schedule in found.items():
+        if schedule.has_path:
+            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), name)
+    return {name: found[name] for name in curves.values()}
 
 
 def _schedules(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str, Schedule]:
@@ -50,13 +54,13 @@ def _schedules(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str,
         values = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
         if "name" in values:
             found[str(values)] = values
-    varied = {k for v in found.values() for k in v if len({str(other.get(k)) for other in found.values()}) > 1}
-    told = {}
+    told: dict[str, Schedule] = {}
     for values in found.values():
-        parts = [f"{k} {v:g}" for k, v in values.items() if k in varied - {"name", "streams", "alpha", "t_clip"}]
-        own_parts = [p for p in parts if sum(v["name"] == values["name"] for v in found.values()) > 1 and p]
+        alike = [other for other in found.values() if other["name"] == values["name"]]
+        varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k != "alpha"]
         title = path_label(values["name"], values.get("alpha", math.nan))
-        told[" ".join([title, *own_parts])] = schedules.create(**values)
+        named = " ".join([title, *(f"{k} {values[k]}" for k in varied)])
+        told[named] = schedules.create(**values)
     return dict(list(told.items())[:SHOWN])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import RESULTS
+from analysis.results import PAPER
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Published:
     @property
     def rows(self) -> pd.DataFrame:
         """The table as it is."""
-        return pd.read_csv(RESULTS / "paper" / f"{self.file}.csv")
+        return pd.read_csv(PAPER / f"{self.file}.csv")
 
     def beside(self, table: pd.DataFrame) -> pd.Series:
         """For each row of a sweep's table the published score, guided where the row is; missing where there is none."""

@@ -19,6 +19,7 @@ from lf.errors import UserError, nearest
 from lf.files import replace, replace_tensors
 
 RESULTS = Path(__file__).parents[1] / "results"
+PAPER = RESULTS / "paper"
 PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
             "shift", "guidance", "dtype", "seed")  # fmt: skip
 BUDGET = ("steps", "batch", "lr", "network", "ema")
