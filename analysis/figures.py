@@ -203,7 +203,11 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
         numbers = axes_of(frame) and "psnr" not in frame
         made["scores"] = score_against_numbers(frame) if numbers else score_by_name(frame)
     made["reconstruction"] = reconstruction(frame)
-    made |= {"paths": order.paths(frame, runs), "densities": order.squares(frame, runs), "snr": order.ratios(frame, runs)}
+    made |= {
+        "paths": order.paths(frame, runs),
+        "densities": order.squares(frame, runs),
+        "snr": order.ratios(frame, runs),
+    }
     made |= {"training": training_curves(frame, runs), "samples": sample_grid(frame, runs)}
     made |= measured.figures(frame, runs)
     return {name: figure for name, figure in made.items() if figure is not None}

@@ -48,7 +48,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
             better = [cell for cell in gains if "not" not in _clear(gains[cell].dropna()) and gains[cell].mean() > 0]
             lines.append(
                 f"guidance {kind} gains {gains.mean().min():.2f} to {gains.mean().max():.2f} on unguided; it is "
-                f"better in {len(better)} of {gains.shape[1]} cells" + (", by more than the spread." if len(gains) > 1 else ".")
+                f"better in {len(better)} of {gains.shape[1]} cells"
+                + (", by more than the spread." if len(gains) > 1 else ".")
             )
     return lines
 

@@ -115,7 +115,9 @@ def film(model: LatentForcing) -> dict[str, Tensor]:
         states.append((list(t), z))
         times = torch.tensor(t).float().expand(len(y), -1)
         predicted = model.network(z, times, y).x
-        clipped = [flow.velocity(p.float(), a, times[:, i], 1e-3) for i, (p, a) in enumerate(zip(predicted, z, strict=True))]
+        clipped = [
+            flow.velocity(p.float(), a, times[:, i], 1e-3) for i, (p, a) in enumerate(zip(predicted, z, strict=True))
+        ]
         return [v if m else None for v, m in zip(clipped, moves, strict=True)]
 
     end = sample(velocity, model.noise(range(FILMED), 0), path, "euler")

@@ -57,7 +57,7 @@ def cross_psnr(found: dict[str, Tensor]) -> Figure:
     alone = (psnr[0][:, :1], psnr[1][:1, :])  # the other stream is noise
     for s, name in enumerate(NAMES):
         surface(axes[s][0], times, psnr[s], f"PSNR of predicted {name} (dB)")
-        surface(axes[s][1], times, psnr[s] - alone[s], f"what the {NAMES[1 - s]} adds (dB)")
+        surface(axes[s][1], times, psnr[s] - alone[s], f"of it by the {NAMES[1 - s]} (dB)")
     return figure
 
 
