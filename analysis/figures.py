@@ -81,7 +81,7 @@ def lines(ax: Axes, frame: pd.DataFrame, x: str, score: str, by: list[str]) -> N
     drawn = [(key, part) for key, part in groups if part[x].nunique() > 1]
     for i, (key, part) in enumerate(drawn or [((), frame)]):
         at = part.groupby(x)[score].agg(["mean", "std"])
-        style = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4] if drawn else "none"}
+        style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4] if drawn else "none"}
         named = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=False))
         colour = sns.color_palette("colorblind")[i % 10]
         ax.errorbar(at.index, at["mean"], at["std"].fillna(0), **style, capsize=2, color=colour, label=named)
@@ -109,11 +109,13 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
     if not scores(frame):
         return None
     kinds = frame.groupby("guidance", sort=False) if "guidance" in frame else [("", frame)]
-    text = frame[names].astype(object).agg(lambda r: ", ".join(str(v) for v in r if not pd.isna(v)), axis=1)
+    text = pd.Series(
+        [", ".join(str(v) for v in r if not pd.isna(v)) for r in frame[names].to_numpy(object)], frame.index
+    )
     order_of = {name: i for i, name in enumerate(dict.fromkeys(text))}
     figure, axes = panels(frame, 3.6, 1 + 0.24 * len(order_of))
     for j, (score, ax) in enumerate(axes.items()):
-        for i, (kind, part) in enumerate(kinds):
+        for i, (kind, part) in enumerate((str(kind), part) for kind, part in kinds):
             at = part.groupby(text)[score].agg(["mean", "std"])
             y = [order_of[name] for name in at.index]
             style = {"marker": MARKERS[i], "linestyle": "none", "color": sns.color_palette("colorblind")[i]}

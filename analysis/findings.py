@@ -30,8 +30,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
     kinds = [name for name in KINDS if name in labels(frame)]
     cells = frame.dropna(subset=[score])
     lines = []
-    for kind, part in cells.groupby(kinds, sort=False) if kinds else [((), cells)]:
-        title = "".join(f"{name} {value}: " for name, value in zip(kinds, kind, strict=True))
+    for values, part in cells.groupby(kinds, sort=False) if kinds else [((), cells)]:
+        title = "".join(f"{name} {value}: " for name, value in zip(kinds, values, strict=True))
         by_seed = _by_seed(part, score, kinds)
         ranked = (sign * by_seed.mean()).sort_values().index
         if len(ranked) > 1:
@@ -62,8 +62,8 @@ def _kinds(cells: pd.DataFrame) -> list[str]:
 def _by_seed(part: pd.DataFrame, score: str, hidden: list[str]) -> pd.DataFrame:
     """A row a seed, a column a cell, named by its labels."""
     names = [name for name in labels(part) if name not in hidden] or ["sweep"]
-    named = part.assign(sweep=part.attrs["sweep"])[names].astype(object)
-    text = named.agg(lambda row: ", ".join(f"{k} {v}" for k, v in row.dropna().items()), axis=1)
+    rows = part.assign(sweep=part.attrs["sweep"])[names].to_dict("records")
+    text = [", ".join(f"{k} {v}" for k, v in row.items() if not pd.isna(v)) for row in rows]
     return part.assign(cell=text).pivot_table(index="seed", columns="cell", values=score)
 
 

@@ -35,11 +35,12 @@ PEAK = 2.0  # images lie in [-1, 1]
 
 
 def chosen(sweep: str, runs: Path) -> TrainingRun:
-    """The training that is measured. Raises `UserError` if none with a latent is done."""
+    """The training that is measured. Raises `UserError` if none over pixels and a latent is done."""
     frame = results.load(sweep, runs)
     first = frame[frame.seed == frame.seed.min()].training_id.unique()
     done = [find_training(name, Runtime(runs=str(runs))) for name in first if (runs / "training" / name).is_dir()]
     done = [run for run in done if run.row is not None and run.training.latents]
+    done = [run for run in done if run.training.schedule.name != "latent_only"]
     if not done:
         raise UserError(f"{sweep}: no training with a latent is done in {runs}; there is nothing to measure")
     return next((run for run in done if run.training.schedule.name == "independent"), done[0])
@@ -73,9 +74,9 @@ def square(model: LatentForcing, x: Sequence[Tensor], y: Tensor) -> dict[str, Te
     """Predictions over the square of times; first index the pixels' time, second that of all latents.
 
     Returns:
-        ``psnr`` and ``unexplained`` (mean squared error over variance), ``(streams, T, T)``; ``structure`` ``(T, T)``, the
-        correlation of the predicted image's edges with the true ones; ``shown`` uint8 ``(3, n, 3, H, W)``: true images,
-        and predictions from latents alone and from pixels alone at the most similar PSNR.
+        ``psnr`` and ``unexplained`` (mean squared error over variance), ``(streams, T, T)``; ``structure`` ``(T, T)``,
+        the correlation of the predicted image's edges with the true ones; ``shown`` uint8 ``(3, n, 3, H, W)``: true
+        images, and predictions from latents alone and from pixels alone at the most similar PSNR.
     """
     draw = generator("measure", 0)
     noise = [torch.randn(s.shape, generator=draw) * model.config.noise_scale for s in x]
@@ -145,7 +146,7 @@ def measure(sweep: str, runs: Path = Path("runs")) -> Path:
     told = {
         "command": f"python -m analysis.measure {sweep}", "run": run.id, "seed": str(run.training.seed),
         "schedule": run.training.schedule.name, "latents": ", ".join(s.name for s in model.streams[1:]),
-        "images": str(len(found["shown"][0]) and IMAGES), "revision": revision(),
+        "images": str(IMAGES), "revision": revision(),
         "seconds": f"{time.monotonic() - began:.0f}",
     }  # fmt: skip
     file = results.RESULTS / sweep / "measured.safetensors"

@@ -76,12 +76,12 @@ def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None)
             ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=f"C{i}", linewidth=1.4, label=name)
     edge = found["times"][-1].item()
     ax.set(xlim=(0, edge), ylim=(0, edge))
-    figure.legend(loc="outside right", fontsize=7)
+    figure.legend(loc="outside right center", fontsize=7)
     return figure
 
 
 def structure(found: dict[str, Tensor]) -> Figure:
-    """Edges kept against PSNR, told by the latents alone or by the pixels alone; and images of equal PSNR (as LF Fig. 4)."""
+    """Edges kept against PSNR, told by latents alone or pixels alone; and images of equal PSNR (after LF Fig. 4)."""
     figure, axes = subplots(1, 2, (9, 3.2))
     graph, pictures = axes[0]
     psnr, kept = found["psnr"][0], found["structure"]

@@ -19,10 +19,10 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "order": (
         "Does the order of denoising matter, and which schedule is best?",
-        "A model that denoises pixels *and* a latent may settle either of them first. Along a `shifted` path the latent "
-        "runs ahead of the pixels where α > 1; along `cascaded` it is finished before the first pixel moves. A flat line "
-        "over α means that order does not matter for that latent. In the measured figures, the square is all pairs of "
-        "times; a path is a way through it from noise to a clean image.",
+        "A model that denoises pixels *and* a latent may settle either of them first. Along a `shifted` path the "
+        "latent runs ahead of the pixels where α > 1; along `cascaded` it is finished before the first pixel moves. A "
+        "flat line over α means that order does not matter for that latent. In the measured figures, the square is "
+        "all pairs of times; a path is a way through it from noise to a clean image.",
         ("order_ablation", "single_schedule"),
     ),
     "training": (
@@ -83,8 +83,8 @@ def notebook(name: str) -> nbformat.NotebookNode:
         v4.new_code_cell(start),
         *(v4.new_code_cell(f'show("{sweep}")') for sweep in sweeps),
         v4.new_markdown_cell(
-            "Toy results (32-pixel procedural images, networks of 1.4 M parameters) can show whether an effect is there "
-            "and which way it goes. They say nothing about its size on photographs, and `FD-shapes` is no FID."
+            "Toy results (32-pixel procedural images, networks of 1.4 M parameters) can show whether an effect is "
+            "there and which way it goes. They say nothing about its size on photographs, and `FD-shapes` is no FID."
         ),
     ]
     for number, cell in enumerate(cells):

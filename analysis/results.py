@@ -137,7 +137,7 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
     failed = [
         (unit["title"], _read(runs / "jobs" / unit["key"] / "failure.json")) for unit in manifest.get("units", [])
     ]
-    about.update(failures=[{"unit": title, **why} for title, why in failed if why])
+    about["failures"] = [{"unit": title, **why} for title, why in failed if why]
     read = cache(lambda kind, name, file: _read(runs / kind / name / file))
     return about | {"source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
 
