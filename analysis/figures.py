@@ -130,7 +130,7 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
 
 def reconstruction(frame: pd.DataFrame) -> Figure | None:
     """Generation against a tokenizer's reconstruction: does the one predict the other?"""
-    found = [name for name in ("psnr", "rfd") if name in scores(frame)]
+    found = [name for name in ("psnr", "rfd", "rfid") if name in scores(frame)]
     if not found:
         return None
     size = (4.2 * len(found), 3.6)

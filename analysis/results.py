@@ -133,7 +133,8 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
     if not manifest or not manifest["cells"]:
         return None
-    about = {key: manifest[key] for key in ("question", "words", "at") if key in manifest}
+    about: dict[str, Any] = dict.fromkeys(("question", "words", "at"), "")
+    about = {key: manifest[key] for key in about if key in manifest}
     failed = [
         (unit["title"], _read(runs / "jobs" / unit["key"] / "failure.json")) for unit in manifest.get("units", [])
     ]

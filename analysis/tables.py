@@ -16,7 +16,7 @@ SCORES = {  # decimals, which way is better, for a reader
     "fd": (2, "↓", ""), "fid": (2, "↓", "FID"), "inception_score": (1, "↑", "IS"), "agreement": (2, "↑", "agreement"),
     "class_accuracy": (2, "↑", "class"), "kid": (4, "↓", "KID"), "fd_clip_vit_b_32": (2, "↓", "FD-CLIP"),
     "precision": (2, "↑", "precision"), "recall": (2, "↑", "recall"), "psnr": (1, "↑", "PSNR (dB)"),
-    "rfd": (2, "↓", "rFD"),
+    "rfd": (2, "↓", "rFD"), "rfid": (2, "↓", "rFID"),
 }  # fmt: skip
 TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$",
                      "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "·": r"$\cdot$"})  # fmt: skip
