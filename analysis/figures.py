@@ -1,20 +1,25 @@
-"""`python -m analysis.figures NAME [runs folder]`: a sweep's figures, PNG and PDF."""
+"""`python -m analysis.figures NAME [runs folder]`: a sweep's figures, PNG and PDF.
 
-import json
+Which figures a sweep has follows from its rows: a number among its labels is an axis, names are lines of dots, a
+tokenizer's scores stand against those of generation, and what `analysis.measure` stored is drawn.
+"""
+
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from torchvision.utils import make_grid
 
-from analysis.results import samples
-from analysis.tables import path_label, source
-from lf import schedules
+from analysis import measured, order
+from analysis.order import MARKERS, STYLES, subplots
+from analysis.protocol import comparable, shared
+from analysis.results import curves, samples
+from analysis.tables import header, labels, path_label, scores, source
 from lf.door import door
 
 STYLE: dict[Any, Any] = {
@@ -24,105 +29,190 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "svg.hashsalt": "lf",
 }
-NAMES = {"fd": "{} (lower is better)", "agreement": "agreement of the two objects", "class_accuracy": "class accuracy"}
+ROWS = 24  # of a sample grid
+
+
+def panels(frame: pd.DataFrame, width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
+    """An axis for each of a sweep's main scores, at most two."""
+    found = [name for name in scores(frame) if name in ("fd", "fid", "agreement", "inception_score")][:2]
+    found = found or scores(frame)[:1]
+    figure, axes = subplots(1, len(found), (width * len(found), height))
+    return figure, dict(zip(found, axes[0], strict=True))
+
+
+def axes_of(frame: pd.DataFrame) -> list[str]:
+    """The labels that are numbers and vary: what scores are drawn against."""
+    numbers = [name for name in labels(frame) if pd.api.types.is_numeric_dtype(frame[name])]
+    return [n for n in numbers if frame[n].nunique() > 1 and frame[n].dtype != bool]
+
+
+def legend(figure: Figure, ax: Axes) -> None:
+    handles, names = ax.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
 
 
 def score_against_alpha(frame: pd.DataFrame) -> Figure:
-    """Every score of the one-model-many-paths experiment against alpha, a line a latent; mean ± sd over seeds.
+    """Scores of the one-model-many-paths experiment against alpha, a line a latent; mean ± sd over seeds.
 
     Horizontal lines are the models trained at the same budget for one order only.
     """
-    shifted = frame[frame.alpha.notna()]
-    scores = [name for name in NAMES if name in frame and name != "class_accuracy"] or ["fd"]
-    name = json.loads(frame.protocol.dropna().iloc[0])["score"]
-    latents = list(shifted.latent.unique())
-    colours = dict(zip(latents, sns.color_palette("colorblind"), strict=False))
-    figure, axes = plt.subplots(1, len(scores), figsize=(4.2 * len(scores), 3.4), squeeze=False, layout="constrained")
-    for ax, score in zip(axes[0], scores, strict=True):
-        for latent, marker in zip(latents, "osD^v", strict=False):
-            part = shifted[shifted.latent == latent].groupby("alpha")[score].agg(["mean", "std"])
-            ax.errorbar(
-                part.index,
-                part["mean"],
-                part["std"].fillna(0),
-                marker=marker,
-                capsize=2,
-                color=colours[latent],
-                label=f"{latent}, any path",
-            )
+    figure, axes = panels(frame, 4.2, 3.6)
+    alphas = sorted(frame.alpha.dropna().unique())
+    for score, ax in axes.items():
+        lines(ax, frame[frame.alpha.notna()], "alpha", score, ["latent"])
         for model, style in (("cascaded", "--"), ("pixel_only", ":")):
             rows = frame[frame.model == model]
             if len(rows) and rows[score].notna().any():
                 label = f"trained {model}" + (f" ({rows.latent.iloc[0]})" if model != "pixel_only" else " (JiT)")
                 ax.axhline(rows[score].mean(), linestyle=style, color="0.25", label=label)
         ax.set_xscale("log", base=4)
-        ax.set_xticks(
-            sorted(shifted.alpha.unique()),
-            [f"1/{1 / a:g}" if a < 1 else f"{a:g}" for a in sorted(shifted.alpha.unique())],
-        )
-        ax.set(xlabel=r"pixels first  ←  $\alpha$  →  latent first", ylabel=NAMES[score].format(name))
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"{frame.attrs['sweep']}: {frame.seed.nunique()} seed(s), mean ± sd", fontsize=9)
+        ax.set_xticks(alphas, [path_label("", a).removeprefix("α = ") for a in alphas])
+        ax.set(xlabel=r"pixels first  ←  $\alpha$  →  latent first", ylabel=header(score, frame))
+    legend(figure, next(iter(axes.values())))
     return figure
 
 
-def paths(frame: pd.DataFrame, steps: int = 20) -> Figure:
-    """The paths of the sweep in the unit square, pixels against the latent."""
-    figure, ax = plt.subplots(figsize=(3.6, 3.4))
-    alphas = sorted(frame.alpha.dropna().unique())
-    for alpha, colour in zip(alphas, sns.color_palette("viridis", len(alphas)), strict=True):
-        path = schedules.create("shifted", alpha=alpha).path(steps)
-        ax.plot(
-            path[:, 0],
-            path[:, 1],
-            color=colour,
-            marker=".",
-            markersize=3,
-            linewidth=1,
-            label=path_label("shifted", alpha),
-        )
-    path = schedules.create("cascaded").path(steps)
-    ax.plot(path[:, 0], path[:, 1], color="k", linestyle="--", linewidth=1, label="cascaded")
-    ax.set(
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-        aspect="equal",
-        xlabel="$t$ pixels (1 = clean)",
-        ylabel="$t$ latent (1 = clean)",
+def lines(ax: Axes, frame: pd.DataFrame, x: str, score: str, by: list[str]) -> None:
+    """Mean ± sd over seeds against the label ``x``, a line for each setting of the labels ``by``."""
+    groups = list(frame.groupby(by, dropna=False, sort=False)) if by else [((), frame)]
+    drawn = [(key, part) for key, part in groups if part[x].nunique() > 1]
+    for i, (key, part) in enumerate(drawn or [((), frame)]):
+        at = part.groupby(x)[score].agg(["mean", "std"])
+        style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4] if drawn else "none"}
+        named = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=False))
+        colour = sns.color_palette("colorblind")[i % 10]
+        ax.errorbar(at.index, at["mean"], at["std"].fillna(0), **style, capsize=2, color=colour, label=named)
+
+
+def score_against_numbers(frame: pd.DataFrame) -> Figure | None:
+    """The first score against each label that is a number, a line for each setting of the others."""
+    found = axes_of(frame)
+    if not found or not scores(frame):
+        return None
+    score = scores(frame)[0]
+    size = (3.6 * len(found), 3.6)
+    figure, axes = subplots(1, len(found), size, sharey=True)
+    for ax, x in zip(axes[0], found, strict=True):
+        lines(ax, frame, x, score, [name for name in labels(frame) if name != x])
+        ax.set(xlabel=x.replace("_", " "))
+    axes[0][0].set_ylabel(header(score, frame))
+    legend(figure, max(axes[0], key=lambda ax: len(ax.get_legend_handles_labels()[0])))
+    return figure
+
+
+def score_by_name(frame: pd.DataFrame) -> Figure | None:
+    """Main scores of every cell, a line a cell, guided and unguided on the same line; mean ± sd over seeds."""
+    names = [name for name in labels(frame) if name != "guidance"]
+    if not scores(frame):
+        return None
+    kinds = frame.groupby("guidance", sort=False) if "guidance" in frame else [("", frame)]
+    text = pd.Series(
+        [", ".join(str(v) for v in r if not pd.isna(v)) for r in frame[names].to_numpy(object)], frame.index
     )
-    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    order_of = {name: i for i, name in enumerate(dict.fromkeys(text))}
+    figure, axes = panels(frame, 3.6, 1 + 0.24 * len(order_of))
+    for j, (score, ax) in enumerate(axes.items()):
+        for i, (kind, part) in enumerate((str(kind), part) for kind, part in kinds):
+            at = part.groupby(text)[score].agg(["mean", "std"])
+            y = [order_of[name] for name in at.index]
+            style = {"marker": MARKERS[i], "linestyle": "none", "color": sns.color_palette("colorblind")[i]}
+            ax.errorbar(at["mean"], y, xerr=at["std"].fillna(0), **style, capsize=2, label=f"guidance {kind}")
+        ax.set_yticks(range(len(order_of)), list(order_of) if j == 0 else [""] * len(order_of), fontsize=7)
+        ax.invert_yaxis()
+        ax.set_xlabel(header(score, frame))
+    if "guidance" in frame:
+        legend(figure, next(iter(axes.values())))
     return figure
 
 
-def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Figure:
-    """Kept images of the first seed, a row a path, the same noise and label in every column."""
+def reconstruction(frame: pd.DataFrame) -> Figure | None:
+    """Generation against a tokenizer's reconstruction: does the one predict the other?"""
+    found = [name for name in ("psnr", "rfd", "rfid") if name in scores(frame)]
+    if not found:
+        return None
+    size = (4.2 * len(found), 3.6)
+    figure, axes = subplots(1, len(found), size, sharey=True)
+    score = scores(frame)[0]
+    cells = frame.groupby([n for n in labels(frame) if n != "guidance"], sort=False, dropna=False)
+    for ax, x in zip(axes[0], found, strict=True):
+        for i, (_, part) in enumerate(cells):
+            where, sd = part[[x, score]].mean(), part[[x, score]].std().fillna(0)
+            shape = {"marker": MARKERS[i % 8], "color": sns.color_palette("colorblind")[i % 10], "linestyle": "none"}
+            filled = {"markerfacecolor": "white"} if "aligned" in part and bool(part.aligned.iloc[0]) else {}
+            ax.errorbar(where[x], where[score], sd[score], sd[x], **shape, **filled, label=str(part.iloc[0, 0]))
+        ax.set(xlabel=f"{header(x, frame)} of reconstructions")
+    axes[0][0].set_ylabel(f"{header(score, frame)} of generated images")
+    legend(figure, axes[0][0])
+    return figure
+
+
+def training_curves(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
+    """Loss of each training of the first seed."""
+    read = curves(frame, runs)
+    read = read[read.name == "loss"]
+    if read.empty:
+        return None
+    first = frame[frame.seed == frame.seed.min()].drop_duplicates("training_id").set_index("training_id")
+    figure, axes = subplots(1, 1, (5, 3.4))
+    ax = axes[0][0]
+    names = [n for n in labels(frame) if first[n].nunique() > 1 and n not in ("guidance", "path", "alpha")]
+    for i, (name, part) in enumerate(read.groupby("training_id", sort=False)):
+        title = ", ".join(str(first.at[name, n]) for n in names)
+        style = {"linestyle": STYLES[i % 4], "color": sns.color_palette("colorblind")[i % 10]}
+        ax.plot(part.step, part.value, **style, linewidth=1, label=title)
+    ax.set(xlabel="step", ylabel="training loss (schedules weigh times differently)", yscale="log")
+    legend(figure, ax)
+    return figure
+
+
+def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Figure | None:
+    """Kept images of the first seed, a row a cell, the same noise and label in every column."""
     first = frame[frame.seed == frame.seed.min()]
-    last = first[first.alpha.notna()].latent.iloc[0]
-    chosen = pd.concat(
-        [first[(first.model == "independent") & (first.latent == last)], first[first.model != "independent"]]
-    )
-    files = samples(frame.attrs["sweep"], chosen, runs)
-    chosen = chosen[chosen.evaluation_id.isin(files)]
-    figure, axes = plt.subplots(
-        len(chosen), 1, figsize=(0.55 * columns + 1.4, 0.56 * len(chosen)), squeeze=False, layout="constrained"
-    )
+    files = samples(first, runs)
+    chosen = first[first.evaluation_id.isin(files)].head(ROWS)
+    if chosen.empty:
+        return None
+    size = (0.55 * columns + 1.8, 0.56 * len(chosen))
+    figure, axes = subplots(len(chosen), 1, size)
     for ax, (_, row) in zip(axes[:, 0], chosen.iterrows(), strict=True):
         images = load_file(files[row.evaluation_id])["images"][:columns]
         ax.imshow(make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy())
-        ax.set_ylabel(
-            path_label(row.path, row.alpha) if row.model == "independent" else f"trained\n{row.model}",
-            rotation=0,
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+        ax.set_ylabel(cell_label(row, frame), rotation=0, ha="right", va="center", fontsize=7)
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         sns.despine(ax=ax, left=True, bottom=True)
-    figure.suptitle(f"one `independent` model with {last}, any path; below: trained for one order", fontsize=9)
     return figure
+
+
+def cell_label(row: pd.Series, frame: pd.DataFrame) -> str:
+    """A cell for the margin of a grid."""
+    names = [name for name in labels(frame) if name not in ("path", "alpha") and not pd.isna(row[name])]
+    text = ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in names)
+    return text + (f", {path_label(row.path, row.alpha)}" if {"path", "alpha"} <= {*frame} else "")
+
+
+def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
+    """All figures of a sweep by name. Raises `UserError` for rows that cannot be compared."""
+    comparable(frame)
+    shared(frame)
+    made: dict[str, Figure | None] = {}
+    if {"alpha", "latent", "model"} <= {*labels(frame)}:
+        made["alpha"] = score_against_alpha(frame)
+    else:
+        numbers = axes_of(frame) and "psnr" not in frame
+        made["scores"] = score_against_numbers(frame) if numbers else score_by_name(frame)
+    made["reconstruction"] = reconstruction(frame)
+    made |= {
+        "paths": order.paths(frame, runs),
+        "densities": order.squares(frame, runs),
+        "snr": order.ratios(frame, runs),
+    }
+    made |= {"training": training_curves(frame, runs), "samples": sample_grid(frame, runs)}
+    made |= measured.figures(frame, runs)
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> list[Path]:
@@ -130,14 +220,11 @@ def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(STYLE):
-        made = {"alpha": score_against_alpha(frame), "paths": paths(frame), "samples": sample_grid(frame, runs)}
-        for name, figure in made.items():
+        for name, figure in figures(frame, runs).items():
             for kind in ("png", "pdf"):
-                figure.savefig(
-                    folder / f"{name}.{kind}", dpi=160, metadata={"CreationDate": None} if kind == "pdf" else None
-                )
+                dated = {"CreationDate": None} if kind == "pdf" else None
+                figure.savefig(folder / f"{name}.{kind}", dpi=160, metadata=dated)
                 written.append(folder / f"{name}.{kind}")
-            plt.close(figure)
     return written
 
 

@@ -1,16 +1,81 @@
-"""`python -m analysis.findings order_ablation [runs folder]`: what the order ablation says, each with its spread."""
+"""`python -m analysis.findings NAME [runs folder]`: what a sweep says, in sentences that carry their spread."""
 
 import pandas as pd
 
-from analysis.tables import path_label, source
+from analysis.protocol import comparable
+from analysis.tables import KINDS, SCORES, header, labels, path_label, scores, source
 from lf.door import door
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
-    """One line a finding of `sweeps.order_ablation`; each says by its own numbers whether it holds.
+    """One line a finding; each says by its own numbers whether it holds.
 
-    A path is chosen by its mean over seeds, so that no seed picks its own best.
+    Raises:
+        UserError: rows that cannot be compared.
     """
+    comparable(frame)
+    return order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
+
+
+def comparisons(frame: pd.DataFrame) -> list[str]:
+    """Best against worst cell of those guided and labelled alike, and guided against unguided, by the first score.
+
+    Differences are taken seed by seed, and one is more than the spread if it is larger than its own standard deviation
+    and of one sign in every seed. Best and worst are picked after the fact: of many cells, some are apart by chance.
+    """
+    if not scores(frame):
+        return []
+    score = scores(frame)[0]
+    sign = 1 if SCORES[score][1] == "↓" else -1
+    kinds = [name for name in KINDS if name in labels(frame)]
+    cells = frame.dropna(subset=[score])
+    lines = []
+    for values, part in cells.groupby(kinds, sort=False) if kinds else [((), cells)]:
+        title = "".join(f"{name} {value}: " for name, value in zip(kinds, values, strict=True))
+        by_seed = _by_seed(part, score, kinds)
+        ranked = (sign * by_seed.mean()).sort_values().index
+        if len(ranked) > 1:
+            first, last = ranked[0], ranked[-1]
+            gain = (sign * (by_seed[last] - by_seed[first])).dropna()
+            lines.append(
+                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(by_seed[first])}, "
+                f"worst with {last}, {_spread(by_seed[last])}; apart by {_spread(gain)}{_clear(gain)}."
+            )
+    if "guidance" in kinds:
+        plain, *guided = (_by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
+        for kind, by_seed in zip(_kinds(cells)[1:], guided, strict=True):
+            gains = (sign * (plain - by_seed)).dropna(axis=1, how="all")
+            better = [cell for cell in gains if "not" not in _clear(gains[cell].dropna()) and gains[cell].mean() > 0]
+            lines.append(
+                f"guidance {kind} gains {gains.mean().min():.2f} to {gains.mean().max():.2f} on unguided; it is "
+                f"better in {len(better)} of {gains.shape[1]} cells"
+                + (", by more than the spread." if len(gains) > 1 else ".")
+            )
+    return lines
+
+
+def _kinds(cells: pd.DataFrame) -> list[str]:
+    """Kinds of guidance, none first."""
+    return sorted(cells.guidance.unique(), key=lambda kind: kind != "none")
+
+
+def _by_seed(part: pd.DataFrame, score: str, hidden: list[str]) -> pd.DataFrame:
+    """A row a seed, a column a cell, named by its labels."""
+    names = [name for name in labels(part) if name not in hidden] or ["sweep"]
+    rows = part.assign(sweep=part.attrs["sweep"])[names].to_dict("records")
+    text = [", ".join(f"{k} {v}" for k, v in row.items() if not pd.isna(v)) for row in rows]
+    return part.assign(cell=text).pivot_table(index="seed", columns="cell", values=score)
+
+
+def _clear(gain: pd.Series) -> str:
+    if len(gain) < 2:
+        return ""
+    alike = (gain > 0).all() or (gain < 0).all()
+    return ", more than the spread" if alike and abs(gain.mean()) > gain.std() else ", not more than the spread"
+
+
+def order(frame: pd.DataFrame) -> list[str]:
+    """The order ablation's: a path is chosen by its mean over seeds, so that no seed picks its own best."""
     where = [path_label(path, alpha) for path, alpha in zip(frame.path, frame.alpha, strict=True)]
     cells = frame.assign(where=where).dropna(subset=["fd"])
     lines = []

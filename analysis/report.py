@@ -1,23 +1,120 @@
-"""What a launch shows at its end: the table, and the files that it and the figures were written to."""
+"""`python -m analysis.report NAME [runs folder]`: a sweep as one HTML file that needs nothing else, not even a server.
 
+Question, protocol, table (a click on a column sorts), figures, images with a slider along the path or over the cells,
+what sets each cell's config apart, failures.
+"""
+
+import base64
+import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.utils import make_grid
 
-from analysis import figures, tables
+from analysis import figures, measured, tables
 from analysis.findings import findings
-from analysis.results import load
+from analysis.protocol import floor
+from analysis.results import configs, load, samples
+from lf.door import door
+from lf.errors import UserError
+from lf.files import replace
+
+SHOWN = 48  # cells that the slider goes over
+COLUMNS = 6
+
+
+def uri(data: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def grid(images: Tensor) -> str:
+    """Images uint8 ``(n, 3, H, W)`` side by side, as an address."""
+    made = make_grid(images, nrow=COLUMNS, padding=1, pad_value=255).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(made).save(file, "PNG", optimize=True)
+    return uri(file.getvalue())
+
+
+def frames(frame: pd.DataFrame, runs: Path | None) -> tuple[str, list[dict[str, str]]]:
+    """What the slider goes over: a trajectory if one was measured, else the cells of the first seed."""
+    if film := measured.film(frame, runs):
+        return "along the path", [{"label": label, "src": grid(images)} for label, images in film]
+    first = frame[frame.seed == frame.seed.min()]
+    files = samples(first, runs)
+    cells = [row for _, row in first.iterrows() if row.evaluation_id in files][:SHOWN]
+    named = [(figures.cell_label(row, frame), load_file(files[row.evaluation_id])["images"]) for row in cells]
+    return "over the cells, with the same noise", [
+        {"label": label, "src": grid(images[: 2 * COLUMNS])} for label, images in named
+    ]
+
+
+def drawn(frame: pd.DataFrame, runs: Path | None) -> dict[str, str]:
+    """Every figure as an address."""
+    made = {}
+    with matplotlib.rc_context(figures.STYLE):
+        for name, figure in figures.figures(frame, runs).items():
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=110)
+            made[name] = uri(file.getvalue())
+    return made
+
+
+def page(frame: pd.DataFrame, runs: Path | None) -> str:
+    """The report. A table that may not be made (nothing done, protocols mixed) is the reason why instead."""
+    done = frame.protocol.notna()
+    parts: dict[str, Any] = {"refused": "", "figures": {}, "findings": [], "published": []}
+    try:
+        parts |= {"table": tables.for_a_reader(frame, lambda s: f"★ {s}"), "figures": drawn(frame, runs)}
+        parts |= {"notes": f"{floor(frame)} {tables.notes(frame).replace('Bold:', '★:')}", "findings": findings(frame)}
+        parts["published"] = tables.published(frame)
+    except UserError as error:
+        parts["refused"] = str(error)
+    along, slides = frames(frame, runs)
+    shared, own = configs(frame, runs)
+    cells = [(row.title, row.evaluation_id, own.get(row.evaluation_id, {})) for _, row in frame.iterrows()]
+    question, _, more = frame.attrs["question"].partition("\n")
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, autoescape=select_autoescape()).get_template("report.html")
+    return template.render(
+        name=frame.attrs["sweep"], question=question, more=more.strip(), words=" ".join(frame.attrs["words"]),
+        done=int(done.sum()), missing=list(frame.title[~done]), along=along, slides=slides, shared=shared, cells=cells,
+        failures=frame.attrs["failures"], revisions=sorted({*frame.revision.dropna()}), **parts,
+    )  # fmt: skip
+
+
+def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> Path:
+    """``report.html`` in ``folder``."""
+    replace(folder / "report.html", page(frame, runs))
+    return folder / "report.html"
 
 
 def show(sweep: str, runs: Path, console: Console) -> None:
-    """Prints the table of a sweep in ``runs`` and writes table and figures below ``runs/reports``."""
+    """Prints the table of a sweep in ``runs`` and writes table, figures and report below ``runs/reports``."""
     frame = load(sweep, runs)
     if frame.protocol.isna().all():
         return
     matplotlib.use("agg")
     folder = runs / "reports" / sweep
-    files = [*tables.write(frame, folder), *figures.write(frame, folder, runs)]
+    files = [*tables.write(frame, folder), *figures.write(frame, folder, runs), write(frame, folder, runs)]
     console.print(tables.markdown(frame), highlight=False, markup=False, soft_wrap=True)
-    console.print("", *(f"- {line}" for line in findings(frame)), sep="\n", highlight=False)
+    said = [f"- {line}" for line in findings(frame)]
+    console.print("", *said, sep="\n", highlight=False, markup=False, soft_wrap=True)
     console.print("written:", ", ".join(str(f) for f in files), highlight=False, soft_wrap=True)
+
+
+def main(argv: list[str]) -> None:
+    matplotlib.use("agg")
+    frame, folder, runs = tables.source(argv, "report")
+    print(write(frame, folder, runs))
+
+
+if __name__ == "__main__":
+    door(main)

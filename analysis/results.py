@@ -1,85 +1,184 @@
 """Rows of a sweep as a DataFrame: `load("order_ablation")`; `python -m analysis.results NAME` exports them to results/.
 
 A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl``.
+``run-ID`` instead of a name is every evaluation of one training, whoever asked for it: a search, or you.
 """
 
 import json
 import shutil
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lf.config import Evaluation
 from lf.door import door
 from lf.errors import UserError, nearest
-from lf.files import replace
+from lf.files import replace, replace_tensors
 
 RESULTS = Path(__file__).parents[1] / "results"
+PAPER = RESULTS / "paper"
 PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
-            "guidance", "dtype", "seed")  # fmt: skip
+            "shift", "guidance", "dtype", "seed")  # fmt: skip
 BUDGET = ("steps", "batch", "lr", "network", "ema")
+KEPT = 16  # images of a cell that are exported
+CURVE = 80  # points of a training curve that are exported
 
 
 def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """One row a cell: its labels, scores (missing where it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
-        sweep: name of the sweep.
+        sweep: name of the sweep, or ``run-ID``.
         runs: the run store; None, or one in which the sweep was not launched, reads the committed results.
 
+    Returns:
+        The rows. ``attrs`` tells ``sweep``, ``source``, ``labels`` (the columns that say where a cell stands), the
+        ``question``, the ``words`` it was launched with, and ``failures``.
+
     Raises:
-        UserError: no rows anywhere, or rows of several protocols or budgets, which no table may mix.
+        UserError: no rows anywhere.
     """
-    rows, source = _rows(sweep, runs)
+    about, rows = _launched(sweep, runs) or _committed(sweep) or (None, [])
+    if about is None:
+        known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
+            f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json")
+        ]
+        raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
     frame = pd.DataFrame(rows)
-    for kind in ("protocol", "budget"):
-        found = [json.loads(text) for text in frame[kind].dropna().unique()]
-        if len(found) > 1:
-            keys = [key for key in found[0] if any(other[key] != found[0][key] for other in found)]
-            raise UserError(f"{sweep}: rows differ in {kind} and cannot share a table: {', '.join(keys)}")
-    frame.attrs = {"sweep": sweep, "source": source}
+    labels: dict[str, None] = {}
+    for row in rows:  # what stands before the ids
+        labels |= dict.fromkeys(list(row)[: list(row).index("training_id")])
+    labels.pop("title", None)
+    frame.attrs = {"sweep": sweep, "question": sweep, "words": [], "failures": []}
+    frame.attrs.update(about)
+    frame.attrs["labels"] = list(labels)
     return frame
 
 
-def samples(sweep: str, frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, Path]:
+def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, Path]:
     """File of the kept images of each finished cell, by evaluation id."""
-    folder = RESULTS / sweep / "samples"
+    folder = RESULTS / frame.attrs["sweep"] / "samples"
     found = {}
     for name in frame.evaluation_id.unique():
-        here = [
-            f
-            for f in ((runs or folder) / "evaluation" / name / "samples.safetensors", folder / f"{name}.safetensors")
-            if f.exists()
-        ]
-        if here:
-            found[name] = here[0]
+        files = [(runs or folder) / "evaluation" / name / "samples.safetensors", folder / f"{name}.safetensors"]
+        if there := [file for file in files if file.exists()]:
+            found[name] = there[0]
     return found
 
 
-def _rows(sweep: str, runs: Path | None) -> tuple[list[dict[str, Any]], str]:
-    manifest = runs / "sweeps" / sweep / "sweep.json" if runs else None
-    if runs and manifest and manifest.exists():
-        cells = json.loads(manifest.read_text())["cells"]
-        return [_row(cell, runs) for cell in cells], f"{runs}/"
-    file = RESULTS / sweep / "rows.jsonl"
-    if file.exists():
-        return [json.loads(line) for line in file.read_text().splitlines()], f"results/{sweep}/"
-    known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
-        f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json")
+def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What all cells' configs share, and by evaluation id what each has of its own; keys as ``training.lr``."""
+    file = RESULTS / frame.attrs["sweep"] / "configs.json"
+    if runs is None or not frame.attrs["source"].startswith(str(runs)):
+        return tuple(json.loads(file.read_text())) if file.exists() else ({}, {})
+    read = cache(lambda kind, name: dict(flat(_read(runs / kind / name / "config.json"), f"{kind}.")))
+    pairs = frame[["training_id", "evaluation_id"]].itertuples(index=False)
+    own = {e: {**read("training", t), **read("evaluation", e)} for t, e in pairs}
+    texts = {e: {k: json.dumps(v) for k, v in config.items()} for e, config in own.items()}
+    first = next((config for config in texts.values() if config), {})
+    shared = {k for k, v in first.items() if all(config.get(k) == v for config in texts.values() if config)}
+    one = next((config for config in own.values() if config), {})
+    hidden = {"evaluation.training"}
+    return {k: one[k] for k in one if k in shared}, {
+        e: {k: v for k, v in config.items() if k not in shared | hidden} for e, config in own.items()
+    }
+
+
+def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFrame:
+    """Training losses of the first seed: ``training_id``, ``step``, ``name`` (``loss/pixels``, …), ``value``."""
+    columns = ["training_id", "step", "name", "value"]
+    file = RESULTS / frame.attrs["sweep"] / "curves.csv"
+    if runs is None or not frame.attrs["source"].startswith(str(runs)):
+        return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=columns)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import
+
+    rows = []
+    for name in frame[frame.seed == frame.seed.min()].training_id.unique():
+        if not (runs / "training" / name / "row.json").exists():
+            continue
+        events = EventAccumulator(str(runs / "training" / name), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            points = events.Scalars(tag) if tag.startswith("loss") else []
+            rows += [(name, p.step, tag, float(f"{p.value:.4g}")) for p in points[:: max(1, len(points) // CURVE)]]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """A nested config as dotted keys and values."""
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            value = {v.get("name", str(i)): v for i, v in enumerate(value)}
+        found += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    if runs is None:
+        return None
+    manifest = _read(runs / "sweeps" / sweep / "sweep.json")
+    run = sweep.removeprefix("run-")
+    if not manifest and run != sweep and (runs / "training" / run).is_dir():
+        manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
+    if not manifest or not manifest["cells"]:
+        return None
+    about: dict[str, Any] = dict.fromkeys(("question", "words", "at"), "")
+    about = {key: manifest[key] for key in about if key in manifest}
+    failed = [
+        (unit["title"], _read(runs / "jobs" / unit["key"] / "failure.json")) for unit in manifest.get("units", [])
     ]
-    raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
+    about["failures"] = [{"unit": title, **why} for title, why in failed if why]
+    read = cache(lambda kind, name, file: _read(runs / kind / name / file))
+    return about | {"source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
 
 
-def _row(cell: dict[str, Any], runs: Path) -> dict[str, Any]:
-    files = [runs / kind / cell[f"{kind}_id"] / "row.json" for kind in ("training", "evaluation")]
-    trained, scored = (json.loads(f.read_text()) if f.exists() else {} for f in files)
-    config = files[0].with_name("config.json")
-    budget = json.loads(config.read_text()) if config.exists() else {}
-    scores = {k: v for k, v in scored.items() if isinstance(v, float) and k not in ("t_clip", "seconds")}
+def _evaluations(run: str, runs: Path) -> list[dict[str, Any]]:
+    """Cells of every evaluation of a training, labelled by the settings in which they differ."""
+    found = {f.parent.name: _read(f) for f in sorted((runs / "evaluation").glob("*/config.json"))}
+    flattened = {
+        name: {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat(config)}
+        for name, config in found.items()
+        if config.get("training") == run
+    }
+    keys = dict.fromkeys(key for config in flattened.values() for key in config)
+    varied = [k for k in keys if len({json.dumps(config.get(k)) for config in flattened.values()}) > 1]
+    seed = _read(runs / "training" / run / "config.json").get("seed", 0)
+    cells = []
+    for name, config in flattened.items():
+        labels = {k: config.get(k) for k in varied if k not in ("n", "seed")} | {"seed": seed}
+        title = " ".join(f"{k} {v}" for k, v in labels.items())
+        cells.append(labels | {"title": title, "training_id": run, "evaluation_id": name})
+    return cells
+
+
+def _committed(sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    file = RESULTS / sweep / "rows.jsonl"
+    if not file.exists():
+        return None
+    about = _read(file.with_name("sweep.json")) | {"source": f"results/{sweep}/"}
+    return about, [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
+    trained, scored = (read(kind, cell[f"{kind}_id"], "row.json") for kind in ("training", "evaluation"))
+    budget = read("training", cell["training_id"], "config.json")
+    hidden = {*Evaluation.model_fields, "seconds"}
+    scores = {k: v for k, v in scored.items() if isinstance(v, float) and k not in hidden}
     return cell | {
         **scores,
-        "protocol": json.dumps({k: scored[k] for k in PROTOCOL}, sort_keys=True) if scored else None,
-        "budget": json.dumps({k: budget[k] for k in BUDGET}, sort_keys=True) if budget else None,
+        "protocol": json.dumps({k: scored.get(k) for k in PROTOCOL}, sort_keys=True) if scored else None,
+        "budget": json.dumps({k: budget.get(k) for k in BUDGET}, sort_keys=True) if budget else None,
         "n": scored.get("n"),
         "score": scored.get("score"),
         "seconds": scored.get("seconds"),
@@ -92,20 +191,23 @@ def _row(cell: dict[str, Any], runs: Path) -> dict[str, Any]:
 
 
 def export(sweep: str, runs: Path = Path("runs")) -> Path:
-    """Copies a sweep's rows and the first seed's kept images from a run store to ``results/NAME``; returns it."""
-    frame = load(sweep, runs)
-    if not frame.attrs["source"].startswith(str(runs)):
+    """Copies what a sweep left in a run store to ``results/NAME``, images and curves of the first seed; returns it."""
+    from safetensors.torch import load_file  # with torch
+
+    frame, launched = load(sweep, runs), _launched(sweep, runs)
+    if launched is None:
         raise UserError(f"{sweep}: was not launched in {runs}; nothing to export")
-    rows, _ = _rows(sweep, runs)
     if frame.protocol.isna().all():
         raise UserError(f"{sweep}: nothing is done yet in {runs}")
-    folder = RESULTS / sweep
+    folder, (about, rows) = RESULTS / sweep, launched
     replace(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    replace(folder / "sweep.json", json.dumps({k: v for k, v in about.items() if k != "source"}, indent=1) + "\n")
+    replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
+    replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     shutil.rmtree(folder / "samples", ignore_errors=True)
-    (folder / "samples").mkdir()
-    first = frame.seed.min()
-    for name, file in samples(sweep, frame[frame.seed == first], runs).items():
-        shutil.copyfile(file, folder / "samples" / f"{name}.safetensors")
+    for name, file in samples(frame[frame.seed == frame.seed.min()], runs).items():
+        some = {key: value[:KEPT] for key, value in load_file(file).items()}
+        replace_tensors(folder / "samples" / f"{name}.safetensors", some)
     return folder
 
 

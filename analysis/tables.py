@@ -1,34 +1,88 @@
-"""`python -m analysis.tables NAME [runs folder]`: a sweep's table as markdown, and as CSV beside it."""
+"""`python -m analysis.tables NAME [runs folder]`: a sweep's table as markdown, and as CSV and LaTeX beside it."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from analysis.protocol import caption, comparable, floor, shared
+from analysis.published import PUBLISHED
 from analysis.results import RESULTS, load
 from lf.door import door
 from lf.errors import UserError
 from lf.files import replace
 
-LABELS = ["model", "latent", "path", "alpha"]
-SCORES = {"fd": 2, "agreement": 2, "class_accuracy": 2}  # decimals
+SCORES = {  # decimals, which way is better, for a reader
+    "fd": (2, "↓", ""), "fid": (2, "↓", "FID"), "inception_score": (1, "↑", "IS"), "agreement": (2, "↑", "agreement"),
+    "class_accuracy": (2, "↑", "class"), "kid": (4, "↓", "KID"), "fd_clip_vit_b_32": (2, "↓", "FD-CLIP"),
+    "precision": (2, "↑", "precision"), "recall": (2, "↑", "recall"), "psnr": (1, "↑", "PSNR (dB)"),
+    "rfd": (2, "↓", "rFD"), "rfid": (2, "↓", "rFID"),
+}  # fmt: skip
+TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$",
+                     "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "·": r"$\cdot$"})  # fmt: skip
+KINDS = ("guidance", "labels")  # only what is alike in these competes
+BOLD = (
+    "Bold: the best of those guided and labelled alike, where it is ahead of the second by more than the spread, "
+    "√(sd₁² + sd₂²) of the two over seeds."
+)
+
+
+def scores(frame: pd.DataFrame) -> list[str]:
+    """The columns that hold scores, in a table's order."""
+    return [name for name in SCORES if name in frame and frame[name].notna().any()]
+
+
+def labels(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell cells apart, the seed left out."""
+    return [name for name in frame.attrs["labels"] if name != "seed" and frame[name].notna().any()]
+
+
+def header(name: str, frame: pd.DataFrame) -> str:
+    """A score for a reader: ``FD-shapes ↓``."""
+    _, better, called = SCORES[name]
+    return f"{called or shared(frame)['score']} {better}"
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every score, one row a cell; missing stays missing.
 
-    Beside a table of the paper's own data the published numbers stand in a column of their own.
+    Columns: the labels, ``seeds`` (how many are done), each score and its ``_sd``, and the published numbers where the
+    rows are of the same data. Raises `UserError` for rows that cannot be compared, and where there are none.
     """
-    labels = [name for name in LABELS if name in frame and frame[name].notna().any()]
-    scores = [name for name in SCORES if name in frame]
-    groups = frame.groupby(labels, dropna=False, sort=False)
-    mean, sd = groups[scores].mean(), groups[scores].std()
-    out = pd.DataFrame({name: mean[name] for name in scores} | {f"{name}_sd": sd[name] for name in scores})
-    out.insert(0, "seeds", groups[scores[0]].count())
-    if "imagenet" in str(frame.protocol.dropna().iloc[0] if frame.protocol.notna().any() else ""):
-        published = pd.read_csv(RESULTS / "paper" / "table01_order.csv").set_index(["latent", "alpha"]).fid10k_unguided
-        out["paper FID-10K"] = [published.get((row[1], row[3])) for row in out.index]
-    return out.reset_index()
+    if frame.protocol.isna().all():
+        raise UserError(f"{frame.attrs['sweep']}: no cell is done yet")
+    comparable(frame)
+    found, cells = scores(frame), labels(frame)
+    if cells:
+        groups = frame.groupby(cells, dropna=False, sort=False)
+    else:
+        groups = frame.assign(cell="the only one").groupby(["cell"], sort=False)
+    mean, sd = groups[found].mean(), groups[found].std()
+    out = pd.DataFrame({"seeds": groups.evaluation_id.count() if not found else groups[found[0]].count()})
+    for name in found:
+        out[name], out[f"{name}_sd"] = mean[name], sd[name]
+    out = out.reset_index()
+    if "imagenet" in shared(frame)["data"] or "in256" in shared(frame)["data"]:
+        for published in PUBLISHED.get(frame.attrs["sweep"], ()):
+            if published.on:
+                out[f"published {published.file.partition('_')[0]}"] = published.beside(out)
+    return out
+
+
+def best(shown: pd.DataFrame, name: str) -> set[object]:
+    """Rows of `table` whose score is the best of its kind (`KINDS`), ahead of the second by more than the spread.
+
+    The spread is ``√(sd₁² + sd₂²)``, that of a difference; with one seed there is none, and nothing is best.
+    """
+    winners: set[object] = set()
+    kinds = [c for c in KINDS if c in shown]
+    for _, part in shown.groupby(kinds, dropna=False) if kinds else [((), shown)]:
+        order = part.dropna(subset=[name]).sort_values(name, ascending=SCORES[name][1] == "↓")
+        if len(order) > 1:
+            (first, second), (sd, other) = order[name].iloc[:2], order[f"{name}_sd"].iloc[:2]
+            if abs(first - second) > (sd**2 + other**2) ** 0.5:  # never of a missing sd
+                winners.add(order.index[0])
+    return winners
 
 
 def path_label(path: str, alpha: float) -> str:
@@ -36,56 +90,72 @@ def path_label(path: str, alpha: float) -> str:
     return path if pd.isna(alpha) else f"α = 1/{1 / alpha:g}" if alpha < 1 else f"α = {alpha:g}"
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The table for a reader, with its protocol and the real-real floor."""
-    if frame.protocol.isna().all():
-        raise UserError(f"{frame.attrs['sweep']}: no cell is done yet")
-    shown, protocol = table(frame), json.loads(frame.protocol.dropna().iloc[0])
-    text = shown.drop(columns=[c for c in shown if c in (*SCORES, *(f"{s}_sd" for s in SCORES), "alpha", "path")])
-    where = [path_label(*row) for row in shown.reindex(columns=["path", "alpha"]).itertuples(index=False)]
-    text.insert(len([c for c in text if c in LABELS]), "path", where)
-    for name, digits in SCORES.items():
-        if name in shown:
-            header = (
-                f"{protocol['score']} ↓" if name == "fd" else f"{name.replace('_accuracy', '').replace('_', ' ')} ↑"
-            )
-            text[header] = [
-                "missing" if pd.isna(m) else f"{m:.{digits}f}" + ("" if pd.isna(s) else f" ± {s:.{digits}f}")
-                for m, s in zip(shown[name], shown[f"{name}_sd"], strict=True)
-            ]
-    seeds = frame.seed.nunique()
-    if (shown.seeds == seeds).all():
-        text = text.drop(columns="seeds")
-    floor = frame[[f"real_{name}" for name in SCORES if f"real_{name}" in frame]].dropna().head(1)
-    held_out = f"{frame.real_n.max():,.0f}" if "real_n" in frame else f"{protocol['n']:,}"
-    real = ", ".join(
-        f"{str(name).removeprefix('real_')} {value.iloc[0]:.3g}" for name, value in floor.items() if len(floor)
-    )
-    judges = "; ".join(
-        f"{name} {how['weights']} against {how['reference_n']:,} ({how['reference']})"
-        for name, how in protocol["judging"].items()
-    )
-    return "\n".join(
-        [
-            text.to_markdown(index=False, disable_numparse=True),
-            "",
-            f"{held_out} real images against the reference (the floor): {real.replace('fd', protocol['score'])}."
-            if real
-            else "No real images were held out, so there is no floor.",
-            "",
-            f"Protocol: {protocol['n']:,} images, {judges}, "
-            f"{protocol['solver']}, {protocol['steps']} steps, guidance {protocol['guidance']['kind']}, "
-            f"{protocol['weights']} weights, sampling seed {protocol['seed']}. "
-            f"± is the standard deviation over {seeds} training seeds; class is class accuracy.",
+def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
+    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold."""
+    shown = table(frame)
+    text = shown[[c for c in shown if c in labels(frame) or c == "cell"]].copy()
+    if {"path", "alpha"} <= {*text}:
+        where = [path_label(*row) for row in shown[["path", "alpha"]].itertuples(index=False)]
+        text = text.drop(columns="alpha").assign(path=where)[[c for c in text if c not in ("path", "alpha")] + ["path"]]
+    text = text.map(lambda v: "–" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
+    if not (shown.seeds == frame.seed.nunique()).all():
+        text["seeds"] = shown.seeds.astype(str)
+    for name in scores(frame):
+        digits, winners = SCORES[name][0], best(shown, name)
+        text[header(name, frame)] = [
+            "missing" if pd.isna(m) else (bold if i in winners else str)(_spread(m, s, digits))
+            for i, m, s in zip(shown.index, shown[name], shown[f"{name}_sd"], strict=True)
         ]
+    for name in (c for c in map(str, shown) if c.startswith("published")):
+        text[name] = ["–" if pd.isna(v) else f"{v:.2f}" for v in shown[name]]
+    return text
+
+
+def _spread(mean: float, sd: float, digits: int) -> str:
+    return f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
+
+
+def notes(frame: pd.DataFrame) -> str:
+    """What a table must say below itself: protocol, spread, and what bold means."""
+    seeds = frame.seed.nunique()
+    spread = f"± is the standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed, no spread"
+    return f"{caption(frame)} {spread}; class is class accuracy. {BOLD}"
+
+
+def published(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Published tables that belong below, each with where it is from: of other data, so for the trend alone."""
+    return [(p.where, p.rows) for p in PUBLISHED.get(frame.attrs["sweep"], ())]
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The table for a reader, with its floor, its protocol and the published ones."""
+    text = for_a_reader(frame, lambda s: f"**{s}**").to_markdown(index=False, disable_numparse=True)
+    parts = [text, floor(frame), notes(frame)]
+    for where, rows in published(frame):
+        parts += [
+            f"Published ({where}), not comparable by value:",
+            rows.astype(object).fillna("–").to_markdown(index=False),
+        ]
+    return "\n\n".join(parts)
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """The table for a paper (booktabs), its protocol as caption."""
+    text = for_a_reader(frame, lambda s: f"\\textbf{{{s}}}")
+    text = text.rename(columns=lambda c: str(c).translate(TEX)).map(lambda v: str(v).translate(TEX))
+    told = notes(frame).replace("√(sd₁² + sd₂²)", r"$\sqrt{sd_1^2 + sd_2^2}$").translate(TEX)
+    told = told.replace(r"sd\_1", "sd_1").replace(r"sd\_2", "sd_2")
+    return text.to_latex(
+        index=False, escape=False, caption=f"{floor(frame).translate(TEX)} {told}", label=f"tab:{frame.attrs['sweep']}"
     )
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """``table.md`` and ``table.csv`` in ``folder``."""
-    replace(folder / "table.md", markdown(frame) + "\n")
-    replace(folder / "table.csv", table(frame).to_csv(index=False))
-    return [folder / "table.md", folder / "table.csv"]
+    """``table.md``, ``table.tex`` and ``table.csv`` in ``folder``."""
+    made = {"md": markdown(frame) + "\n", "tex": latex(frame), "csv": table(frame).to_csv(index=False)}
+    for kind, text in made.items():
+        replace(folder / f"table.{kind}", text)
+    return [folder / f"table.{kind}" for kind in made]
 
 
 def source(argv: list[str], what: str) -> tuple[pd.DataFrame, Path, Path | None]:

@@ -1,30 +1,32 @@
-"""The notebook runs from the committed results alone and draws what it says."""
+"""The notebooks run from committed results alone, and are committed as they ran."""
 
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "notebooks" / "order_ablation.ipynb"
-ROWS = ROOT / "results" / "order_ablation" / "rows.jsonl"
+from analysis import notebooks
 
-
-@pytest.mark.skipif(not ROWS.exists(), reason=f"{ROWS.relative_to(ROOT)} is not there yet")
-def test_the_notebook_runs_and_draws_all_figures_and_the_table() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": NOTEBOOK.parent}}
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output.get("name") == "stderr"]
-    shown = [output.data for output in outputs if "data" in output]
-    assert sum("image/png" in data for data in shown) == 3
-    table = next(data["text/markdown"] for data in shown if "text/markdown" in data)
-    assert "| independent" in table and "the floor" in table
+RESULTS = Path(__file__).parents[1] / "results"
 
 
-def test_the_notebook_is_committed_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+@pytest.mark.parametrize("name", notebooks.GROUPS)
+def test_it_runs_and_shows_each_sweep_or_says_that_there_is_nothing_yet(name: str) -> None:
+    made = notebooks.run(name)
+    shown = [cell for cell in made.cells if cell.cell_type == "code" and cell.source.startswith("show(")]
+    assert len(shown) == len(notebooks.GROUPS[name][2])
+    for sweep, cell in zip(notebooks.GROUPS[name][2], shown, strict=True):
+        assert not [output for output in cell.outputs if output.get("name") == "stderr"]
+        data = [output.data for output in cell.outputs if "data" in output]
+        if (RESULTS / sweep / "rows.jsonl").exists():
+            assert sum("image/png" in d for d in data) >= 3
+            assert any("Protocol:" in d.get("text/markdown", "") for d in data)
+        else:
+            assert [output.text for output in cell.outputs] == [f"{sweep}: no results yet\n"]
+
+
+@pytest.mark.parametrize("name", notebooks.GROUPS)
+def test_it_is_committed_with_outputs(name: str) -> None:
+    committed = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", as_version=4)
+    assert [cell.source for cell in committed.cells] == [cell.source for cell in notebooks.notebook(name).cells]
+    assert all(cell.execution_count for cell in committed.cells if cell.cell_type == "code")

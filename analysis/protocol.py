@@ -1,0 +1,104 @@
+"""Which rows may share a table, and how what they share is said."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from analysis.results import flat
+from lf.errors import UserError
+
+QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
+"""What a sweep may vary from cell to cell; all else is the same in all rows of a table."""
+NAMED = 4  # rows of one kind that a refusal names
+
+
+def comparable(frame: pd.DataFrame) -> None:
+    """Refuses rows that no table, figure or sentence may set side by side.
+
+    N, judges, their weights and references, average of the weights, solver, steps, sampling seed, batch and learning
+    rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may be
+    what the question is about: they may differ between cells, but not between the seeds of one cell.
+
+    Raises:
+        UserError: names each field that differs, its values, and the rows that have them.
+    """
+    for kind in ("protocol", "budget"):
+        texts = frame[kind].dropna() if kind in frame else pd.Series(dtype=object)
+        if texts.nunique() < 2:
+            continue
+        of = {text: _fields(kind, text) for text in texts.unique()}
+        keys = dict.fromkeys(key for fields in of.values() for key in fields)
+        varied = [key for key in keys if len({fields.get(key) for fields in of.values()}) > 1]
+        _refuse(frame, kind, texts, of, [key for key in varied if not _asked(key)])
+        asked = [key for key in varied if _asked(key)]
+        cells = [label for label in frame.attrs["labels"] if label != "seed"]
+        if asked and cells:
+            for _, part in frame.loc[texts.index].groupby(cells, dropna=False, sort=False):
+                if part[kind].nunique() > 1:
+                    own = [key for key in asked if len({of[text].get(key) for text in part[kind]}) > 1]
+                    _refuse(part, kind, part[kind], of, own)
+
+
+def _fields(kind: str, text: str) -> dict[str, str]:
+    fields = {key: json.dumps(value) for key, value in flat(json.loads(text)) if not key.endswith("guidance.guide")}
+    if kind == "budget":
+        fields["steps of training"] = fields.pop("steps", "")
+    return fields
+
+
+def _asked(key: str) -> bool:
+    return key.partition(".")[0] in QUESTION
+
+
+def _refuse(frame: pd.DataFrame, kind: str, texts: pd.Series, of: dict[str, dict[str, str]], keys: list[str]) -> None:
+    if not keys:
+        return
+    said = []
+    for key in keys:
+        values = texts.map({text: fields.get(key, "missing") for text, fields in of.items()})
+        rows = [f"{value} in {_titles(frame.loc[part.index])}" for value, part in values.groupby(values, sort=False)]
+        said.append(f"{key} is {', but '.join(rows)}")
+    raise UserError(f"{frame.attrs['sweep']}: rows differ in {kind} and cannot share a table: {'; '.join(said)}")
+
+
+def _titles(rows: pd.DataFrame) -> str:
+    named = [str(title) for title in rows.title[:NAMED]]
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"{len(rows)} row{'s' * (len(rows) > 1)} ({'; '.join(named)}{more})"
+
+
+def shared(frame: pd.DataFrame) -> dict[str, Any]:
+    """The protocol of the first row that is done: what `comparable` lets differ apart, that of all rows."""
+    return json.loads(frame.protocol.dropna().iloc[0])
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """The protocol and budget of a table as a sentence or three; what differs from row to row is said to differ."""
+    protocol = shared(frame)
+    judges = "; ".join(
+        f"{name} {how['weights']} against {how['reference_n']:,} ({how['reference']})"
+        for name, how in protocol["judging"].items()
+    )
+    guidance = sorted({json.loads(text)["guidance"]["kind"] for text in frame.protocol.dropna().unique()})
+    budgets = [json.loads(text) for text in frame.budget.dropna().unique()]
+    steps = " or ".join(f"{n:,}" for n in sorted({budget["steps"] for budget in budgets}))
+    trained = f" Training: {steps} steps of {budgets[0]['batch']} at lr {budgets[0]['lr']:g}." if budgets else ""
+    return (
+        f"Protocol: {protocol['n']:,} images of {protocol['data']}, {judges}, {protocol['solver']}, "
+        f"{protocol['steps']} steps, guidance {' or '.join(guidance)}, {protocol['weights']} weights, "
+        f"sampling seed {protocol['seed']}.{trained}"
+    )
+
+
+def floor(frame: pd.DataFrame) -> str:
+    """What real images score: no row can be expected to be better."""
+    found = frame[[c for c in frame if str(c).startswith("real_") and c != "real_n" and "_" not in str(c)[5:]]]
+    found = found.dropna().head(1)
+    if found.empty or not len(found.columns):
+        return "No real images were held out, so there is no floor."
+    count = f"{frame.real_n.max():,.0f}" if "real_n" in frame else f"{shared(frame)['n']:,}"
+    name = shared(frame)["score"]
+    first = sorted(found, key=lambda c: c != "real_fd")
+    said = ", ".join(f"{str(c)[5:].replace('fd', name)} {found[c].iloc[0]:.3g}" for c in first)
+    return f"{count} real images against the reference (the floor): {said}."
