@@ -199,8 +199,10 @@ def test_postgresql_and_journal_give_the_same_study(quick: None, network: Path, 
     postgres = searched(network, *PLANE, "seed=3", f"storage={database}", most=16)
     assert told(journal) == told(postgres)
     assert len({tuple(trial.params.values()) for trial in journal.study.trials[9:]}) > 1  # the sampler chose, too
-    alone = optuna.load_study(study_name=postgres.name, storage=database)  # as optuna-dashboard reads it
+    opened = optuna.storages.RDBStorage(database)
+    alone = optuna.load_study(study_name=postgres.name, storage=opened)  # by Optuna alone
     assert alone.best_value == journal.study.best_value
+    opened.engine.dispose()  # its pool keeps connections
 
 
 @pytest.mark.slow
