@@ -104,7 +104,7 @@ def show(sweep: str, runs: Path, console: Console) -> None:
     matplotlib.use("agg")
     folder = runs / "reports" / sweep
     files = [*tables.write(frame, folder), *figures.write(frame, folder, runs), write(frame, folder, runs)]
-    console.print(tables.markdown(frame), highlight=False, markup=False, soft_wrap=True)
+    console.print(tables.own(frame), highlight=False, markup=False, soft_wrap=True)
     said = [f"- {line}" for line in findings(frame)]
     console.print("", *said, sep="\n", highlight=False, markup=False, soft_wrap=True)
     console.print("written:", ", ".join(str(f) for f in files), highlight=False, soft_wrap=True)

@@ -127,10 +127,15 @@ def published(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(p.where, p.rows) for p in PUBLISHED.get(frame.attrs["sweep"], ())]
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The table for a reader, with its floor, its protocol and the published ones."""
+def own(frame: pd.DataFrame) -> str:
+    """The table for a reader, with its floor and its protocol."""
     text = for_a_reader(frame, lambda s: f"**{s}**").to_markdown(index=False, disable_numparse=True)
-    parts = [text, floor(frame), notes(frame)]
+    return "\n\n".join([text, floor(frame), notes(frame)])
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The same, with what was published below."""
+    parts = [own(frame)]
     for where, rows in published(frame):
         parts += [
             f"Published ({where}), not comparable by value:",
