@@ -509,3 +509,15 @@ def test_a_job_that_dies_before_it_begins_is_tried_so_often_and_no_more(place: P
     assert len(list((place.runs / "jobs" / "log").glob("*_submission.sh"))) == 4
     said = place.status("mine")
     assert re.findall(r"^0 +failed +train", said, re.M) and re.findall(r"^1 +blocked +evaluate", said, re.M), said
+
+
+def test_while_the_controller_is_away_the_launcher_says_so_and_waits(place: Place) -> None:
+    launcher = place.launch("mine.py", "executor=slurm", "seeds=[0]", "steps=500")
+    place.cluster.wait(lambda: any(place.attempts(unit) for unit in place.units("mine")))
+    os.kill(int((place.cluster.folder / "slurmctld.pid").read_text()), signal.SIGKILL)
+    try:
+        assert within(90, lambda: "SLURM does not answer, waiting: squeue" in launcher.output.read_text())
+        assert launcher.runs
+    finally:
+        place.cluster.start()
+    assert "2 jobs done, 0 failed" in launcher.end()
