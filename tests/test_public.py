@@ -12,6 +12,7 @@ from lf.config import Sampling, Training, parse
 from lf.convert import convert
 from lf.data import to_uint8
 from lf.denoiser import LatentForcing
+from lf.guided import Guided
 from lf.network import Network, NetworkConfig
 from lf.sampler import sample
 from lf.schedules import Times
@@ -214,10 +215,11 @@ def test_guided_trajectories_are_equal(path: dict, shift: dict, guidance: dict) 
         guide=weak,
     )
     states: list[list[Tensor]] = []
+    guided = Guided(model.network, guide.network, sampling, y, null=5)
 
     def velocity(z: list[Tensor], t: list[float], moves: list[bool]) -> list[Tensor | None]:
         states.append(z)
-        return model._guided(sampling, guide, y, z, t, moves)
+        return guided(z, t, moves)
 
     end = sample(velocity, noise, sampling.path_for(training), sampling.solver)
     found = [*states[2::2], end]  # a step asks twice, the last one once
@@ -239,9 +241,8 @@ def test_the_trajectory_of_jit_is_equal() -> None:
     expected = published.sample(
         net, noise, y, published.pixel_only_path(10), null=5, kind="cfg", scales=(2.9,), intervals=((0.1, 1.0),)
     )
-    (found,) = sample(
-        partial(model._guided, sampling, None, y), noise, sampling.path_for(model.config), sampling.solver
-    )
+    velocity = Guided(model.network, None, sampling, y, null=5)
+    (found,) = sample(velocity, noise, sampling.path_for(model.config), sampling.solver)
     torch.testing.assert_close(found, expected[-1][0], rtol=0, atol=1e-4)
 
 
