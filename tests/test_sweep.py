@@ -268,7 +268,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_launch_does_all_cells_and_prints_the_table(launched: tuple[Path, str]) -> None:
     place, out = launched
     assert len(rows(place)) == CELLS and len(rows(place, "training")) == 4
-    assert tables.markdown(results.load(NAME, place)) in out
+    assert tables.own(results.load(NAME, place)) in out
     line = next(line for line in out.splitlines() if line.startswith("written: "))
     written = [Path(name) for name in line.removeprefix("written: ").split(", ")]
     assert len(written) >= 8 and all(file.stat().st_size for file in written)
