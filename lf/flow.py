@@ -5,6 +5,7 @@ LF = Latent Forcing (arXiv 2602.11401), JiT = arXiv 2511.13720.
 """
 
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def shift(t: Tensor, a: float) -> Tensor:
@@ -65,7 +66,7 @@ def velocity_loss(x: Tensor, x_hat: Tensor, t: Tensor, weight: Tensor, t_clip: f
         weight: loss weight of each sample ``(B,)``, >= 0.
         t_clip: see ``velocity``.
     """
-    error = (x - x_hat).square().flatten(1).mean(1)
+    error = F.mse_loss(x_hat, x, reduction="none").flatten(1).mean(1)
     return (weight / (1 - t).clamp_min(t_clip).square() * error).mean()
 
 

@@ -51,6 +51,8 @@ GUIDED: dict[str, dict[str, dict[str, Any]]] = {
         "pixels dinov2": {"kind": "autoguidance", "scale": 1.5},
     },
 }
+# Of a preset's steps, what an ablation's training takes. `order_ablation` takes all: its one model learns every order.
+ABLATION = {"shapes": 0.5, "imagenet256": 1.0}
 SMOKE: dict[str, dict[str, Any]] = {  # instead of a preset's: whether it runs at all
     "training": {"steps": 6, "batch": 8, "warmup": 0, "network": {"width": 32, "heads": 2}},
     "evaluation": {"n": 8, "steps": 4},
@@ -66,7 +68,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "steps": 4000, "batch": 64, "lr": 2e-3, "warmup": 200, "ema": [0.998],
         },
         # t_clip: below every step of every path, so that no path is left noisier than another
-        "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3, "solver": "heun_per_stream", "features": ["judge"]},
+        "evaluation": {"steps": 20, "n": 1000, "t_clip": 1e-3, "solver": "heun_per_stream", "features": ["judge"],
+                       "dtype": "bfloat16"},
     },
     # What the sweeps build on: LF's ablations, 80 epochs, FID-10K
     "imagenet256": {

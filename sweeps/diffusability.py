@@ -14,7 +14,7 @@ from typing import Any
 from lf.config import Training
 from sweeps.plan import Cell, Launch
 
-CHANNELS = {"shapes": (2, 4, 8, 16), "imagenet256": (4, 16, 32)}
+CHANNELS = {"shapes": (2, 8, 32), "imagenet256": (4, 16, 32)}
 STRIDE = {"shapes": 4, "imagenet256": 16}
 ALIGNED_TO = {"shapes": "tiny", "imagenet256": "dinov2"}
 D_MEAN = {"shapes": -0.4, "imagenet256": -1.2}

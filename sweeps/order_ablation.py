@@ -35,8 +35,8 @@ def cells(launch: Launch) -> Iterator[Cell]:
                 yield Cell(labels | {"path": "shifted", "alpha": alpha}, training, launch.evaluate(path=path))
             yield Cell(labels | {"path": "cascaded"}, training, launch.evaluate(path="cascaded"))
         trained = {
-            "cascaded": launch.model("lf", seed=seed, latents=[latents[-1]]),
-            "pixel_only": launch.model("jit", seed=seed),
+            "cascaded": launch.model("lf", 1.0, seed=seed, latents=[latents[-1]]),
+            "pixel_only": launch.model("jit", 1.0, seed=seed),
         }
         for name, training in trained.items():
             latent = training.latents[0].name if training.latents else "none"

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from sweeps.plan import Cell, Launch
 
-SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SHARES = {"shapes": (0.2, 0.4, 0.6, 0.8), "imagenet256": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
 
 
 def cells(launch: Launch) -> Iterator[Cell]:
     """All cells."""
     for seed in launch.seeds:
-        for share in SHARES:
+        for share in SHARES[launch.preset]:
             training = launch.model("lf", seed=seed, schedule={"p_latent": share})
             yield from launch.scored({"p_latent": share}, training)

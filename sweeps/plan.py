@@ -16,7 +16,7 @@ import sweeps
 from lf.config import Evaluation, Runtime, Strict, Training, merge, parse, preset
 from lf.encoders import Encoder
 from lf.errors import UserError, nearest
-from lf.presets import GUIDED, MODELS, SMOKE
+from lf.presets import ABLATION, GUIDED, MODELS, SMOKE
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from sweeps.cluster import Cluster
 from sweeps.queue import Chain
@@ -98,12 +98,18 @@ class Launch(Strict):
             training = training.model_copy(update={"latents": latents, "repa": repa})
         return training
 
-    def model(self, name: Literal["jit", "repa", "lf"], times: float = 1.0, **fixed: Any) -> Training:
-        """The same for what the preset calls JiT, JiT+REPA or LF (`lf.presets.MODELS`), ``times`` as long."""
+    def model(self, name: Literal["jit", "repa", "lf"], times: float = 0, **fixed: Any) -> Training:
+        """The same for what the preset calls JiT, JiT+REPA or LF (`lf.presets.MODELS`).
+
+        Args:
+            name: which of the three.
+            times: length, in steps of the preset; 0: an ablation's (`lf.presets.ABLATION`).
+            fixed: values of the cell.
+        """
         if self.preset not in MODELS:
             raise UserError(f"preset={self.preset}: this question knows {nearest(self.preset, MODELS)}")
         training = self.train(**merge(MODELS[self.preset][name], fixed))
-        return training.model_copy(update={"steps": round(times * training.steps)})
+        return training.model_copy(update={"steps": round((times or ABLATION[self.preset]) * training.steps)})
 
     def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
         """Two cells of a training: unguided and, where labels or a guide make a difference, guided (`GUIDED`)."""

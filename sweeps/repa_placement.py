@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from sweeps.diffusability import latent_diffusion
 from sweeps.plan import Cell, Launch
 
-BLOCKS = {"shapes": (0, 1, 2, 3), "imagenet256": (4, 8, 12, 16, 20)}
+BLOCKS = {"shapes": (1, 2, 3), "imagenet256": (4, 8, 12, 16, 20)}
 CHANNELS = {"shapes": 8, "imagenet256": 16}
 
 

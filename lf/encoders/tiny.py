@@ -1,5 +1,7 @@
 """`tiny`: a small self-contained encoder, trained on the data set at first use; the stand-in for DINOv2.
 
+That of ``shapes`` at 32 px comes with the code (`lf.files.SHIPPED`).
+
 Recipe: every patch is squeezed through a few channels with noise added, and what comes out must serve two ends.
 Pooled over one half of the image it must tell which other half belongs to it among those of the batch (contrastive
 prediction across space, as in CPC, arXiv 1807.03748: what distant parts share is kept, what is local is not), and

@@ -17,8 +17,6 @@ from lf.metrics.reference import Reference
 from lf.metrics.space import Space
 
 JUDGE = "judge"
-SHIPPED = Path(__file__).parent / "judges"
-"""Judges that come with the code, so that all machines score alike: that of ``shapes`` at 32 px, as `Judge` fits it."""
 RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
 
 
@@ -66,7 +64,7 @@ class Judge(Space):
 
     Attributes:
         digest: identity of its recipe and data. Two machines may round differently as they train it: ``weights`` is
-            what one of them got. Where a judge is `SHIPPED`, that one judges and none is trained.
+            what one of them got, or what comes with the code (`lf.files.SHIPPED`).
     """
 
     name = JUDGE
@@ -75,10 +73,8 @@ class Judge(Space):
     def __init__(self, reference: Images, lessons: Images, cache: Path):
         self.reference, self.cache = reference, cache
         self.digest = hashlib.sha256(f"{RECIPE} {lessons.digest} {reference.digest}".encode()).hexdigest()[:16]
-        name = f"judge-{self.digest}.safetensors"
-        self.file = SHIPPED / name if (SHIPPED / name).exists() else cache / name
-        if not self.file.exists():
-            made_once(self.file, lambda: _fitted(lessons))
+        self.file = cache / f"judge-{self.digest}.safetensors"
+        made_once(self.file, lambda: _fitted(lessons))
         self.net = judge_from(self.file)
         self.weights = sha256(self.file)[:16]
 
