@@ -5,9 +5,9 @@
     python -m lf.evaluate run=RUN preset=runs/sweeps/guidance-ID/guidance.yaml          # the best settings
 
 RUN is a training's id, its folder or the checkpoint in it. The unguided point comes first, then `points`, then a coarse
-grid over the scales, then what the TPE sampler proposes. A point that a sweep or another trial evaluated costs nothing,
-the noise is the same in all trials, and one trial takes as long as ``lf.evaluate`` on one worker. The same command goes
-on where it was; with more trials it adds to them. Its folder ``runs/sweeps/guidance-ID`` holds the study
+grid over the scales, then what a Gaussian process proposes. A point that a sweep or another trial evaluated costs
+nothing, the noise is the same in all trials, and one trial takes as long as ``lf.evaluate`` on one worker. The same
+command goes on where it was; with more trials it adds to them. Its folder ``runs/sweeps/guidance-ID`` holds the study
 (``study.journal``; optuna-dashboard reads it), the trials as rows, the best settings as presets, and Optuna's plots.
 """
 

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from sweeps.search import Search, Space
 from sweeps.work import Unit
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+STARTUP = 5  # trials before the Gaussian process chooses
 
 
 class Trials:
@@ -116,7 +118,11 @@ class Trials:
             return None
         # A seed a trial: its choice depends on its number and on what is known, never on which worker asks.
         seed = generator("search", self.search.seed, begun).initial_seed() % 2**32
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        # A Gaussian process: few trials, few numbers, the same noise in all. It knows of the points that run.
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            self.study.sampler = optuna.samplers.GPSampler(
+                seed=seed, n_startup_trials=STARTUP, deterministic_objective=True
+            )
         trial = self.study.ask()
         lease.enter_context(claim(self._lease(trial.number)))
         return self._chosen(trial)

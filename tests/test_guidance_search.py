@@ -19,9 +19,11 @@ from toy import LATENT, refusal, start, training
 
 from lf import evaluate as door_of_evaluate
 from lf import metrics
-from lf.runs import evaluation_run, find_training
+from lf.config import Evaluation
+from lf.runs import TrainingRun, evaluation_run, find_training
 from lf.train import train
 from sweeps import guidance
+from sweeps import trials as trials_module
 from sweeps.trials import Trials
 
 SMALL = ["evaluation.n=16", "evaluation.steps=2", "executor=local", "runtime.compile=false", "runtime.threads=1"]
@@ -127,6 +129,29 @@ def test_trials_end_early_only_against_others_of_as_many_images(quick: None, net
                    if other.state.name == "COMPLETE"]  # fmt: skip
         if trial.state.name == "PRUNED":
             assert trial.intermediate_values[8] > sorted(earlier)[len(earlier) // 2 - 1]
+
+
+@pytest.mark.parametrize("optimum", [(2.2, 1.4), (1.45, 2.7), (1.5, 1.9)])
+def test_the_search_is_never_behind_a_grid_of_as_many_evaluations(
+    network: Path, monkeypatch: pytest.MonkeyPatch, optimum: tuple[float, float]
+) -> None:
+    def score(pixels: float, latent: float) -> float:  # a tilted bowl with its optimum inside
+        a, b = pixels - optimum[0], latent - optimum[1]
+        return 30 + 4 * a * a + 6 * b * b + 3 * a * b
+
+    def evaluate(_: TrainingRun, evaluation: Evaluation) -> dict[str, object]:
+        scale = {"pixels": 1.0, "pixels_latent": 1.0, **evaluation.guidance.scale}
+        return {"id": "none", "fd": score(scale["pixels"], scale["pixels_latent"])}
+
+    monkeypatch.setattr(trials_module, "evaluate", evaluate)
+    found = [
+        t.value for t in searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25).study.trials
+    ]
+    for side in (2, 3, 4, 5):
+        values = [1 + 2 * i / (side - 1) for i in range(side)]
+        grid = min(score(a, b) for a in values for b in values)
+        assert min(found[: side * side]) <= grid + 1e-9, f"{side} x {side}"
+    assert min(found) < 30.05
 
 
 def test_several_objectives_give_a_front(quick: None, network: Path) -> None:

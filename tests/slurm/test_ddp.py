@@ -20,7 +20,7 @@ from lf.train import train
 pytestmark = pytest.mark.slow
 
 CASE = [LATENT, "schedule=cascaded", "batch=12", "dtype=float32", "flip=true", "ema=[0.9,0.5]", "steps=20"]
-DRAWN = {"n": 30, "steps": 4, "solver": "heun_per_stream", "t_clip": 1e-3}
+DRAWN = {"n": 30, "steps": 4, "solver": "heun_per_stream", "t_clip": 1e-3, "dtype": "float32"}
 SWEEP = '''
 """Is one cell over many processes the same?"""
 from sweeps.plan import Cell
