@@ -1,14 +1,16 @@
 """Encoders: the conformance class over all that are built in, and what each promises beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lf import encoders
+from lf import data, encoders
 from lf.data import shapes, to_float
 from lf.encoders.conformance import EncoderConformance
 from lf.errors import UserError
+from lf.files import SHIPPED, sha256
 
 DATA = shapes.make(range(256), resolution=32)
 TINY = {"steps": 5, "width": 16, "batch": 32}
@@ -88,3 +90,10 @@ def test_tiny_leaves_the_global_random_state_of_training_alone(tmp_path: Path) -
 def test_tiny_refuses_an_odd_patch() -> None:
     with pytest.raises(UserError, match="patch"):
         encoders.create("tiny", **TINY).channels(5)
+
+
+def test_tiny_of_shapes_comes_with_the_code(tmp_path: Path) -> None:
+    pretrained = replace(DATA, digest=data.digest("shapes", 32))
+    encoders.create("tiny").load(pretrained, 8, tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    assert sha256(file) == sha256(SHIPPED / file.name), "nothing is trained"

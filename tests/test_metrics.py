@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lf import data, metrics
 from lf.data import Images, shapes
+from lf.files import SHIPPED, sha256
 from lf.metrics import Judge, judge_from
 
 
