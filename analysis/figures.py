@@ -129,20 +129,28 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
 
 
 def reconstruction(frame: pd.DataFrame) -> Figure | None:
-    """Generation against a tokenizer's reconstruction: does the one predict the other?"""
+    """Unguided generation against a tokenizer's reconstruction: does the one predict the other?
+
+    A line joins the tokenizers that are alike in the first label, such as aligned or not, in the order of the rows.
+    """
     found = [name for name in ("psnr", "rfd", "rfid") if name in scores(frame)]
-    if not found:
+    names = [name for name in labels(frame) if name != "guidance"]
+    plain = frame[frame.guidance == "none"] if "guidance" in frame else frame
+    plain = plain[plain[found].notna().any(axis=1)]
+    if not found or plain.empty or not names:
         return None
-    size = (4.2 * len(found), 3.6)
-    figure, axes = subplots(1, len(found), size, sharey=True)
+    figure, axes = subplots(1, len(found), (4.2 * len(found), 3.6), sharey=True)
     score = scores(frame)[0]
-    cells = frame.groupby([n for n in labels(frame) if n != "guidance"], sort=False, dropna=False)
     for ax, x in zip(axes[0], found, strict=True):
-        for i, (_, part) in enumerate(cells):
-            where, sd = part[[x, score]].mean(), part[[x, score]].std().fillna(0)
-            shape = {"marker": MARKERS[i % 8], "color": sns.color_palette("colorblind")[i % 10], "linestyle": "none"}
-            filled = {"markerfacecolor": "white"} if "aligned" in part and bool(part.aligned.iloc[0]) else {}
-            ax.errorbar(where[x], where[score], sd[score], sd[x], **shape, **filled, label=str(part.iloc[0, 0]))
+        for i, (kind, part) in enumerate(plain.groupby(names[0], sort=False)):
+            cells = part.groupby(names, sort=False)[[x, score]]
+            mean, sd = cells.mean(), cells.std().fillna(0)
+            style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4], "capsize": 2}
+            colour = sns.color_palette("colorblind")[i % 10]
+            ax.errorbar(mean[x], mean[score], sd[score], sd[x], **style, color=colour, label=f"{names[0]} {kind}")
+            for at in mean.reset_index().to_dict("records"):
+                told = ", ".join(f"{at[name]} {name}" for name in names[1:])
+                ax.annotate(told, (at[x], at[score]), (4, 4), textcoords="offset points", fontsize=6)
         ax.set(xlabel=f"{header(x, frame)} of reconstructions")
     axes[0][0].set_ylabel(f"{header(score, frame)} of generated images")
     legend(figure, axes[0][0])

@@ -36,8 +36,8 @@ CELLS: dict[str, Sequence[dict[str, Any]]] = {
                      for (m, latent), labels, g in product((("JiT", "none"), ("JiT+REPA", "dinov2"), ("LF", "dinov2")),
                                                            ("conditional", "unconditional"), GUIDED)],
     "repa_placement": [{"place": p, "guidance": "none"} for p in ("none", "block 0", "block 2", "tokenizer")],
-    "diffusability": [{"latent": f"{c} channels, stride {s}" + ", aligned" * a, "channels": c, "stride": s,
-                       "aligned": a} for c, s, a in product((4, 16), (4, 8), (False, True))],
+    "diffusability": [{"tokenizer": t, "channels": c, "guidance": g}
+                      for t, c, g in product(("plain", "aligned"), (2, 8, 32), ("none", "cfg"))],
     "system": [{"model": m, "guidance": g} for m, g in product(("JiT", "LF"), GUIDED)],
 }  # fmt: skip
 """The labels that each sweep of the paper's questions gives its cells, the seed apart."""
@@ -91,7 +91,7 @@ def made(runs: Path, name: str, seeds: Sequence[int] = (0, 1, 2), change: Change
             "fd": fd, "class_accuracy": 0.9, "agreement": 1 / fd, "real_fd": 0.5, "real_n": 100.0, "seconds": 1.0,
         }  # fmt: skip
         if name == "diffusability":
-            row |= {"psnr": 20.0 + labels["channels"] - labels["stride"], "rfd": 3.0 / labels["channels"]}
+            row |= {"psnr": 20.0 + labels["channels"], "rfd": 3.0 / labels["channels"]}
         if change:
             change(labels, row)
         write(runs / "evaluation" / evaluation_id / "config.json", config_there)
