@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lf import data, stop
 from lf.command import config_from
-from lf.config import Evaluation, Judging, Runtime, Source, Strict, preset
+from lf.config import Evaluation, Judging, Runtime, Sampling, Source, Strict, preset
 from lf.denoiser import LatentForcing
 from lf.door import door
 from lf.errors import UserError
@@ -48,7 +48,7 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     references = [reference_of(space, config, training) for space in spaces]
     model = network_of(trained, config.weights)
     _, codec = model.shown_by(config.path_for(training))
-    guide = network_of(find_training(config.guidance.guide, runtime), "ema") if config.guidance.guide else None
+    guide = guide_of(config, runtime)
 
     if config.n < world.size:
         raise UserError(f"n={config.n}: fewer images than processes, {world.size}")
@@ -100,6 +100,12 @@ def network_of(trained: TrainingRun, weights: str) -> LatentForcing:
     if runtime.compile:
         model.compile_blocks()
     return model
+
+
+def guide_of(sampling: Sampling, runtime: Runtime) -> LatentForcing | None:
+    """The weaker network that the guidance names, if any."""
+    guide = sampling.guidance.guide
+    return network_of(find_training(guide, runtime), "ema") if guide else None
 
 
 def space_of(name: str, source: Source, device: torch.device) -> Space:

@@ -10,7 +10,7 @@ from lf.command import config_from
 from lf.config import Runtime, Sampling
 from lf.door import door
 from lf.errors import UserError
-from lf.evaluate import network_of
+from lf.evaluate import guide_of, network_of
 from lf.runs import find_training
 
 
@@ -31,11 +31,11 @@ def main(argv: list[str]) -> None:
     trained = find_training(config.run, config.runtime)
     config.runtime.apply()
     model = network_of(trained, config.weights)
-    guide = network_of(find_training(config.guidance.guide, config.runtime), "ema") if config.guidance.guide else None
     if config.label is not None and config.label >= model.classes:
         raise UserError(f"label={config.label}: the model has the classes 0 to {model.classes - 1}")
     labels = None if config.label is None else torch.full((config.n,), config.label)
-    images, _ = model.images(range(config.n), config, labels=labels, guide=guide, batch=config.runtime.batch)
+    guide, batch = guide_of(config, config.runtime), config.runtime.batch
+    images, _ = model.images(range(config.n), config, labels=labels, guide=guide, batch=batch)
     save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
     print(config.out)
 

@@ -1,21 +1,80 @@
 """Submits what is missing of a sweep, waits until all of it is over, and submits again what was lost."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lf.claims import claim
+from lf.errors import UserError
 from sweeps import state
+from sweeps.cluster import Cluster
 from sweeps.jobs import Silent, attempted, attempts, fail, job_of
 from sweeps.plan import Plan
-from sweeps.queue import Chain, Local, Queue
+from sweeps.queue import Chain, Local, Queue, Slurm, answers
+from sweeps.snapshot import snapshot
 from sweeps.state import State
 
 console = Console()
 SHOWN = 30  # trainings that get a line or a bar of their own
+
+
+def on_slurm(executor: str) -> bool:
+    """Whether jobs go to SLURM: where there is one, unless ``executor`` is ``local``.
+
+    Raises:
+        UserError: ``slurm`` was asked for, and there is none.
+    """
+    if executor == "local":
+        return False
+    why_not = answers()
+    if executor == "slurm" and why_not:
+        raise UserError(f"executor=slurm: {why_not}; allowed here: auto, local")
+    return not why_not
+
+
+def carry_out(
+    sweep: Path, about: Mapping[str, Any], planned: Plan, profile: Cluster, workers: int, *,
+    slurm: bool, wait: bool = True, fail_fast: bool = False,
+) -> bool:  # fmt: skip
+    """Submits a plan and follows it to its end; tells whether it did, or left that to SLURM.
+
+    Of several launchers of one sweep one submits at a time, and one follows.
+
+    Args:
+        sweep: folder of the sweep.
+        about: its manifest, but for where it runs.
+        planned: what is to be done.
+        profile: the cluster's.
+        workers: jobs at a time on this machine.
+        slurm: whether it runs on the cluster, or here.
+        wait: whether to follow it on the cluster.
+        fail_fast: end everything at the first failure.
+    """
+    with claim(sweep / "lock"):
+        code = snapshot(sweep)
+        queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers, code)
+        manifest = {**about, "executor": "slurm" if slurm else "local", "code": str(code)}
+        state.write(sweep, manifest)
+        if slurm:
+            submit(queue, sweep, manifest, planned, profile.retries)
+    try:
+        if wait or not slurm:
+            with claim(sweep / "follower"):
+                follow(queue, sweep, manifest, planned, profile.retries, fail_fast)
+        elif jobs := under_way(queue, sweep, manifest):
+            queue.keep([about["asked"], *about["words"], "--no-wait", "--kept"], jobs)
+            return False
+    except KeyboardInterrupt:
+        if not slurm:
+            queue.cancel(jobs_of(sweep, manifest["units"]))
+        hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
+        console.print(f"stopped; {hint}")
+        raise
+    return True
 
 
 def submit(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, retries: int) -> dict[str, State]:

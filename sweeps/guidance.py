@@ -31,11 +31,10 @@ from lf.files import replace
 from lf.runs import find_training
 from sweeps import cluster as clusters
 from sweeps import state
-from sweeps.follow import console, follow, jobs_of, submit
+from sweeps.follow import carry_out, console, on_slurm
 from sweeps.plan import Plan
-from sweeps.queue import Chain, Local, Queue, Slurm, answers
+from sweeps.queue import Chain
 from sweeps.search import Search, Space
-from sweeps.snapshot import snapshot
 from sweeps.trials import Trials, Worker
 
 
@@ -65,13 +64,11 @@ def launch(asked: Command, run: str, words: list[str]) -> Trials:
         UserError: an unknown run, or a space that does not fit it.
         SystemExit: every worker stopped before the trials were over.
     """
-    why_not = answers() if asked.executor != "local" else "executor=local"
-    if asked.executor == "slurm" and why_not:
-        raise UserError(f"executor=slurm: {why_not}; allowed here: auto, local")
+    slurm = on_slurm(asked.executor)
     profile, _ = clusters.load(asked.cluster)
     runs = Path(profile.runs if profile.runs and "runs" not in asked.runtime.model_fields_set else asked.runtime.runs)
     changes: dict[str, Any] = {"runs": str(runs.absolute())}
-    if why_not and not asked.runtime.threads:  # the cores are shared out among the workers
+    if not slurm and not asked.runtime.threads:  # the cores are shared out among the workers
         changes["threads"] = max(1, (os.cpu_count() or 1) // asked.workers)
     trained = find_training(run, asked.runtime.model_copy(update=changes))
     search = Search.model_validate(asked.model_dump(include=set(Search.model_fields)))
@@ -93,23 +90,11 @@ def launch(asked: Command, run: str, words: list[str]) -> Trials:
         (sweep / "held.json").unlink(missing_ok=True)
         for worker in workers:  # what had stopped for good is tried again
             (worker.folder / "failure.json").unlink(missing_ok=True)
-        code = snapshot(sweep)
-        queue: Queue = Local(sweep, asked.workers, code) if why_not else Slurm(sweep, profile, code)
-        manifest: dict[str, Any] = {
-            "sweep": trials.name, "asked": trials.name, "words": words, "question": (__doc__ or "").splitlines()[0],
-            "executor": "local" if why_not else "slurm", "code": str(code), "at": time.time(), "cells": [],
-            "units": [state.entry(worker, "", [worker.row], "") for worker in workers],
-        }  # fmt: skip
-        state.write(sweep, manifest)
-        if not why_not:
-            submit(queue, sweep, manifest, planned, profile.retries)
-    try:
-        with claim(sweep / "follower"):
-            follow(queue, sweep, manifest, planned, profile.retries, fail_fast=False)
-    except KeyboardInterrupt:
-        if why_not:
-            queue.cancel(jobs_of(sweep, manifest["units"]))
-        raise
+    about: dict[str, Any] = {
+        "sweep": trials.name, "asked": trials.name, "words": words, "question": (__doc__ or "").splitlines()[0],
+        "at": time.time(), "cells": [], "units": [state.entry(worker, "", [worker.row], "") for worker in workers],
+    }  # fmt: skip
+    carry_out(sweep, about, planned, profile, asked.workers, slurm=slurm)
     if not workers[0].done:
         console.print(f"{trials.finished} of {asked.trials} trials are over, and no worker is left; the same command")
         console.print(f"goes on; python -m sweeps.logs {trials.name} 0 tells more")

@@ -18,7 +18,6 @@ import torch
 from rich.table import Table
 
 from lf import data
-from lf.claims import claim
 from lf.config import Training, help_of, merge, overrides, parse
 from lf.door import door
 from lf.errors import UserError, nearest
@@ -27,11 +26,9 @@ from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
 from sweeps.failures import POLICY
-from sweeps.follow import SHOWN, console, follow, jobs_of, submit, under_way
+from sweeps.follow import SHOWN, carry_out, console, on_slurm
 from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
 from sweeps.preflight import preflight
-from sweeps.queue import Local, Queue, Slurm, answers
-from sweeps.snapshot import snapshot
 
 
 def settings(words: Sequence[str]) -> Launch:
@@ -46,16 +43,6 @@ def settings(words: Sequence[str]) -> Launch:
     }
     given["training"] = merge(given.get("training", {}), bare)
     return parse(Launch, given, "launch")
-
-
-def on_slurm(launch: Launch) -> bool:
-    """Whether jobs go to SLURM: where there is one, unless ``executor=local``."""
-    if launch.executor == "local":
-        return False
-    why_not = answers()
-    if launch.executor == "slurm" and why_not:
-        raise UserError(f"executor=slurm: {why_not}; allowed here: auto, local")
-    return not why_not
 
 
 def workers_of(launch: Launch) -> int:
@@ -144,7 +131,7 @@ def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
         console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
         return True
     runtime = launch.resolved
-    if not runtime.threads and not on_slurm(launch):  # the cores are shared out among the jobs
+    if not runtime.threads and not on_slurm(launch.executor):  # the cores are shared out among the jobs
         runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
     planned = plan(cells, runtime, profile.evaluations)
     if options.force and not options.dry_run:  # also what had stopped for good
@@ -152,7 +139,7 @@ def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
             (unit.folder / "failure.json").unlink(missing_ok=True)
     show(name, launch, planned)
     here = f"on this machine, {workers_of(launch)} jobs at a time"
-    console.print(f"on SLURM, as {where} says" if on_slurm(launch) else here)
+    console.print(f"on SLURM, as {where} says" if on_slurm(launch.executor) else here)
     if options.dry_run:
         return True
     words = [*options.words, *(["--only", options.only] if options.only else [])]
@@ -180,34 +167,17 @@ def run(
         profile: the cluster's.
     """
     name = about["sweep"]
-    root, began, slurm = Path(launch.runtime.runs).absolute(), time.monotonic(), on_slurm(launch)
+    root, began, slurm = Path(launch.runtime.runs).absolute(), time.monotonic(), on_slurm(launch.executor)
     sweep = root / "sweeps" / name
     todo = [unit for chain in planned.chains for unit in chain.units if not unit.done]
     if todo:
         preflight(planned, launch, sweep)
-    with claim(sweep / "lock"):  # of two launchers one submits, the other finds that done
-        code = snapshot(sweep)
-        queue: Queue = Slurm(sweep, profile, code) if slurm else Local(sweep, workers_of(launch), code)
-        at = state.read(name, root)[1]["at"] if options.kept else time.time()  # how often something was lost counts on
-        executor = "slurm" if slurm else "local"
-        manifest = {**about, "executor": executor, "code": str(code), "at": at, **planned.manifest(cells)}
-        state.write(sweep, manifest)
-        if slurm:
-            submit(queue, sweep, manifest, planned, profile.retries)
-    try:
-        if options.wait or not slurm:
-            with claim(sweep / "follower"):  # of several one follows and submits what is lost
-                follow(queue, sweep, manifest, planned, profile.retries, options.fail_fast)
-        elif jobs := under_way(queue, sweep, manifest):
-            queue.keep([about["asked"], *about["words"], "--no-wait", "--kept"], jobs)
-            console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
-            return True
-    except KeyboardInterrupt:
-        if not slurm:
-            queue.cancel(jobs_of(sweep, manifest["units"]))
-        hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
-        console.print(f"stopped; {hint}")
-        raise
+    at = state.read(name, root)[1]["at"] if options.kept else time.time()  # how often something was lost counts on
+    manifest = {**about, "at": at, **planned.manifest(cells)}
+    kind = {"slurm": slurm, "wait": options.wait, "fail_fast": options.fail_fast}
+    if not carry_out(sweep, manifest, planned, profile, workers_of(launch), **kind):
+        console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
+        return True
     from analysis import report  # what draws takes a second to import, and only here
 
     try:

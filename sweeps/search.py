@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lf.config import Evaluation, Names, Strict, identity, parse, preset
+from lf.config import Evaluation, Names, Strict, identity, parse
 from lf.errors import UserError, nearest
+from lf.evaluate import protocol_for
 from lf.runs import TrainingRun, find_training
 from lf.values import merge
 
@@ -197,8 +198,7 @@ class Space:
             "interval": {stream: ends for stream, ends in intervals.items() if ends != (0, 1)},
             "guide": self.search.guide if "autoguidance" in str(point["kind"]) else "",
         }
-        small = self.trained.training.data.partition(":")[0] in ("shapes", "digits", "folder")  # as lf.evaluate has it
-        base = merge(preset("shapes" if small else "imagenet256")["evaluation"], self.search.evaluation)
+        base = merge(protocol_for(self.trained.training.data), self.search.evaluation)
         shift = {stream: a for stream in self.streams if (a := point[f"shift.{stream}"]) != 1}
         changes = {"guidance": guidance if guided else {}, "shift": shift} | ({"n": n} if n else {})
         return parse(Evaluation, base | changes, "evaluation")

@@ -59,14 +59,13 @@ def searched(network: Path, *words: str, most: int = 12) -> Trials:
     trial_words = asked.model_copy(update={"trials": most})
     with pytest.MonkeyPatch.context() as patch:
 
-        def follow(
-            queue: object, sweep: Path, manifest: object, planned: guidance.Plan, *_: object, **__: object
-        ) -> None:
+        def carry_out(sweep: Path, about: object, planned: guidance.Plan, *_: object, **__: object) -> bool:
             for chain in planned.chains:
                 for unit in chain.units:
                     unit.run(0)
+            return True
 
-        patch.setattr(guidance, "follow", follow)
+        patch.setattr(guidance, "carry_out", carry_out)
         return guidance.launch(trial_words, str(network), list(words))
 
 
