@@ -71,7 +71,8 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
         ])  # fmt: skip
         total = (parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()
         if align is not None:
-            total = total + config.repa_weight * (1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1)).mean()
+            apart = 1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1).mean(1)
+            total = total + config.repa_weight * (apart * (times.weight.sum(1) > 0)).mean()  # not of damaged images
         return torch.cat([total[None], parts])
 
     forward = loss  # what DistributedDataParallel calls

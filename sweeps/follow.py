@@ -70,7 +70,7 @@ def carry_out(
             return False
     except KeyboardInterrupt:
         if not slurm:
-            queue.cancel(jobs_of(sweep, manifest["units"]))
+            queue.cancel(_jobs(sweep, manifest["units"]))
         hint = "the jobs go on; the same command follows them" if slurm else "the same command goes on from there"
         console.print(f"stopped; {hint}")
         raise
@@ -148,7 +148,7 @@ def follow(queue: Queue, sweep: Path, manifest: dict[str, Any], planned: Plan, r
             over = [key for key, now in found.items() if now.name in state.FINAL]
             progress.update(total, completed=len(over))
             if fail_fast and any(now.name == "failed" for now in found.values()):
-                queue.cancel(jobs_of(sweep, units))
+                queue.cancel(_jobs(sweep, units))
                 return
             if len(over) == len(units):
                 return
@@ -161,7 +161,7 @@ def _say(progress: Progress, line: str) -> None:
     )
 
 
-def jobs_of(sweep: Path, units: Iterable[dict[str, Any]]) -> list[str]:
+def _jobs(sweep: Path, units: Iterable[dict[str, Any]]) -> list[str]:
     """The units' jobs."""
     return [job["job"] for unit in units if (job := job_of(sweep.parents[1] / "jobs" / unit["key"]))]
 
@@ -169,4 +169,4 @@ def jobs_of(sweep: Path, units: Iterable[dict[str, Any]]) -> list[str]:
 def under_way(queue: Queue, sweep: Path, manifest: dict[str, Any]) -> list[str]:
     """Jobs of the units that are not over."""
     found = state.states(sweep, manifest["units"], queue.states())
-    return jobs_of(sweep, (unit for unit in manifest["units"] if found[unit["key"]].name not in state.FINAL))
+    return _jobs(sweep, (unit for unit in manifest["units"] if found[unit["key"]].name not in state.FINAL))

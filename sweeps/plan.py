@@ -124,9 +124,6 @@ class Launch(Strict):
             evaluation = self.evaluate(guidance=guidance, **fixed)
             yield Cell({**labels, "guidance": guidance["kind"], "seed": training.seed}, training, evaluation)
 
-    def _base(self, part: Literal["training", "evaluation"]) -> dict[str, Any]:
-        return merge(preset(self.preset)[part], SMOKE[part] if self.budget == "smoke" else {})
-
     def placed(self, profile: Cluster) -> "Launch":
         """The same launch where a cluster's profile has its run store and its data."""
         changes: dict[str, Any] = {}
@@ -140,6 +137,9 @@ class Launch(Strict):
         """The same for an evaluation."""
         values = merge(merge(self._base("evaluation"), self.evaluation), fixed)
         return parse(Evaluation, values, "evaluation")
+
+    def _base(self, part: Literal["training", "evaluation"]) -> dict[str, Any]:
+        return merge(preset(self.preset)[part], SMOKE[part] if self.budget == "smoke" else {})
 
 
 def questions() -> dict[str, Any]:

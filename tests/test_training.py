@@ -13,7 +13,9 @@ from toy import LATENT, PLAIN, WORDS, refusal, run, start, training
 
 from lf import checkpoint
 from lf.config import Training
+from lf.denoiser import LatentForcing
 from lf.runs import training_run
+from lf.schedules import Times
 from lf.train import main, train
 
 CASCADED = [LATENT, "schedule=cascaded"]
@@ -113,3 +115,13 @@ def test_repa_pulls_the_tapped_tokens_towards_the_encoder(tmp_path: Path) -> Non
     rows = [train(training(*tap, f"repa_weight={weight}", f"runtime.runs={tmp_path}")) for weight in (1e-6, 1)]
     # The logged loss holds λ(1 - cos): far more than nothing, and below the 1 of directions with nothing in common.
     assert 0.02 < rows[1]["loss"] - rows[0]["loss"] < 0.9
+
+
+def test_a_damaged_image_counts_in_no_part_of_the_loss() -> None:
+    tap = ["repa={name: pixels, cells: 2}", "network.repa_block=0", "network.repa_width=12"]
+    model = LatentForcing(training(*tap, "dtype=float32"), classes=10)
+    x, noise, align = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.randn(2, 12, 4, 4)
+    t, weight, y = torch.full((2, 1), 0.5), torch.tensor([[1.0], [0.0]]), torch.zeros(2, dtype=torch.long)
+    both = model.loss([x], [noise], Times(t, weight), y, align)
+    one = model.loss([x[:1]], [noise[:1]], Times(t[:1], weight[:1]), y[:1], align[:1])
+    torch.testing.assert_close(both, one / 2)
