@@ -41,6 +41,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(by_seed[first])}, "
                 f"worst with {last}, {_spread(by_seed[last])}; apart by {_spread(gain)}{_clear(gain)}."
             )
+    if "psnr" in cells:
+        lines.append(_reconstruction(cells, score))
     if "guidance" in kinds:
         plain, *guided = (_by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
         for kind, by_seed in zip(_kinds(cells)[1:], guided, strict=True):
@@ -52,6 +54,17 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 + (", by more than the spread." if len(gains) > 1 else ".")
             )
     return lines
+
+
+def _reconstruction(cells: pd.DataFrame, score: str) -> str:
+    """Whether what a tokenizer reconstructs tells how well its latents are generated, unguided."""
+    plain = cells[cells.guidance == "none"] if "guidance" in cells else cells
+    by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in plain.groupby("seed")]
+    tokenizers = plain.training_id.nunique() // plain.seed.nunique()
+    return (
+        f"Over {tokenizers} tokenizers the PSNR of what they reconstruct and the {header(score, plain)} of what is "
+        f"generated have a rank correlation of {_spread(pd.Series(by_seed))}."
+    )
 
 
 def _kinds(cells: pd.DataFrame) -> list[str]:

@@ -154,3 +154,11 @@ def test_what_failed_is_told_as_text_and_missing_stays_last(opened: tuple[Open, 
     assert "JiT" in page.locator("li", has_text="missing").first.inner_text()
     assert not said
     page.close()
+
+
+def test_a_finding_tells_whether_reconstruction_goes_with_generation(tmp_path: Path) -> None:
+    def change(labels: dict[str, Any], row: dict[str, Any]) -> None:
+        row["fd"] = 90 - row["psnr"] + 40 * (labels["guidance"] == "cfg")
+
+    told = findings.findings(analysis.load("diffusability", made(tmp_path, "diffusability", change=change)))
+    assert any("Over 6 tokenizers" in line and "rank correlation of -1.00 ± 0.00." in line for line in told), told
