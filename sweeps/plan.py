@@ -103,13 +103,19 @@ class Launch(Strict):
 
         Args:
             name: which of the three.
-            times: length, in steps of the preset; 0: an ablation's (`lf.presets.ABLATION`).
+            times: length, in steps of the preset; 0: an ablation's (`lf.presets.ABLATION`). A shorter training than
+                the preset's warms up, and averages its weights, over as large a share of it.
             fixed: values of the cell.
         """
         if self.preset not in MODELS:
             raise UserError(f"preset={self.preset}: this question knows {nearest(self.preset, MODELS)}")
         training = self.train(**merge(MODELS[self.preset][name], fixed))
-        return training.model_copy(update={"steps": round((times or ABLATION[self.preset]) * training.steps)})
+        times = times or ABLATION[self.preset]
+        changes: dict[str, Any] = {"steps": round(times * training.steps)}
+        if times < 1:
+            ema = tuple(round(decay ** (1 / times), 6) for decay in training.ema)
+            changes |= {"warmup": round(times * training.warmup), "ema": ema}
+        return training.model_copy(update=changes)
 
     def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
         """Two cells of a training: unguided and, where labels or a guide make a difference, guided (`GUIDED`)."""
