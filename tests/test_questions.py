@@ -33,6 +33,14 @@ def test_its_cells_differ_and_a_guided_one_has_an_unguided_one_beside_it(name: s
     assert all(tuple(cell.labels) == tuple(cells[0].labels) for cell in cells) or name == "order_ablation"
 
 
+def test_a_shorter_training_averages_its_weights_over_as_large_a_share_of_it() -> None:
+    launch = settings(["warmup=200", "ema=[0.998]", "steps=4000"])
+    half, whole, longer = (launch.model("lf", times) for times in (0.5, 1, 2.5))
+    assert (half.steps, half.warmup, half.ema) == (2000, 100, (0.996004,))  # 1 / (1 - decay): 250 steps instead of 500
+    assert (whole.steps, whole.warmup, whole.ema) == (4000, 200, (0.998,))
+    assert (longer.steps, longer.warmup, longer.ema) == (10_000, 200, (0.998,)), "as the paper's longer ones"
+
+
 @pytest.mark.slow
 def test_all_of_them_run_end_to_end(tmp_path: Path) -> None:
     words = ["preset=shapes", "budget=smoke", "workers=2", f"runtime.runs={tmp_path}"]
