@@ -101,5 +101,6 @@ def _loss(model: LatentForcing, x: list[Tensor], noise: list[Tensor], times: Tim
     total = torch.zeros((), device=t.device)
     for i, stream in enumerate(model.streams):
         v, v_hat = (flow.velocity(a.float(), z[i], t[:, i], config.schedule.t_clip) for a in (x[i], x_hat[i]))
-        total = total + stream.loss_weight * (times.weight[:, i] * (v - v_hat).square().flatten(1).mean(1)).mean()
+        weight = times.weight[:, i].to(t.device)
+        total = total + stream.loss_weight * (weight * (v - v_hat).square().flatten(1).mean(1)).mean()
     return total

@@ -61,21 +61,32 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
 
         With ``align``, an encoder's ``(B, C, h, w)``, the total has REPA's ``λ mean(1 - cos)`` too (arXiv 2410.06940).
         """
-        config, t = self.config, times.t
+        config, t, weight = self.config, times.t, times.weight.to(times.t.device, non_blocking=True)
         z = [flow.interpolate(a, e, t[:, i]) for i, (a, e) in enumerate(zip(x, noise, strict=True))]
         with torch.autocast(t.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            x_hat, tapped = self.network(z, t, y)
-        parts = torch.stack([
-            flow.velocity_loss(x[i], x_hat[i].float(), t[:, i], times.weight[:, i], config.schedule.t_clip)
-            for i in range(len(z))
-        ])  # fmt: skip
-        total = (parts * parts.new_tensor([s.loss_weight for s in self.streams])).sum()
+            rows = self._counted(times.weight, t.device) if config.network.expert_width else None
+            x_hat, tapped = self.network(z, t, y, rows=rows)
+        parts = []
+        for i, (a, a_hat) in enumerate(zip(x, x_hat, strict=True)):
+            of = rows[i] if rows else slice(None)
+            loss = flow.velocity_loss(a[of], a_hat.float(), t[of, i], weight[of, i], config.schedule.t_clip)
+            parts.append(loss * (len(a_hat) / len(t)))  # a mean over the whole batch
+        losses = torch.stack(parts)
+        total = (losses * losses.new_tensor([s.loss_weight for s in self.streams])).sum()
         if align is not None:
             apart = 1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1).mean(1)
-            total = total + config.repa_weight * (apart * (times.weight.sum(1) > 0)).mean()  # not of damaged images
-        return torch.cat([total[None], parts])
+            total = total + config.repa_weight * (apart * (weight.sum(1) > 0)).mean()  # not of damaged images
+        return torch.cat([total[None], losses])
 
     forward = loss  # what DistributedDataParallel calls
+
+    def _counted(self, weight: Tensor, device: torch.device) -> list[Tensor]:
+        """The images that count in each stream's loss, or the first one, so that every expert has a gradient.
+
+        Read from the weights where they were drawn: on the CPU, so that nothing waits for the device.
+        """
+        counted = [stream.nonzero()[:, 0] if stream.any() else torch.zeros(1, dtype=torch.long) for stream in weight.T]
+        return [some.to(device, non_blocking=True) for some in counted]
 
     def images(
         self,

@@ -18,6 +18,8 @@ def drawn(
 ) -> tuple[list[Tensor], list[Tensor], Times, Tensor, Tensor | None]:
     """Clean streams, noise, times and weights, labels, and REPA's targets of this process's share of a step.
 
+    The weights stay on the CPU, where `LatentForcing.loss` sees without waiting which images count in which stream.
+
     Noise, times and dropped labels are drawn for the whole batch and cut, so that they do not depend on the number of
     processes; a damaged image gets weight 0.
 
@@ -42,5 +44,5 @@ def drawn(
     dropped = torch.rand(config.batch, generator=draw)[mine] < config.label_dropout
     y = batch.labels.masked_fill(dropped, null)
     t, weight = config.schedule.sample(config.batch, generator=draw)
-    times = Times(t[mine].to(device), (weight[mine] * batch.valid[:, None]).to(device))
+    times = Times(t[mine].to(device), weight[mine] * batch.valid[:, None])
     return x, [e * config.noise_scale for e in noise], times, y.to(device, non_blocking=True), align

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toy import LATENT, PLAIN, WORDS, refusal, run, start, training
 
 from lf import checkpoint
@@ -115,6 +115,38 @@ def test_repa_pulls_the_tapped_tokens_towards_the_encoder(tmp_path: Path) -> Non
     rows = [train(training(*tap, f"repa_weight={weight}", f"runtime.runs={tmp_path}")) for weight in (1e-6, 1)]
     # The logged loss holds λ(1 - cos): far more than nothing, and below the 1 of directions with nothing in common.
     assert 0.02 < rows[1]["loss"] - rows[0]["loss"] < 0.9
+
+
+def test_an_expert_sees_the_images_that_its_loss_counts_and_all_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LatentForcing(training(*CASCADED, "dtype=float32", "network.expert_width=32"), classes=10)
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.2)
+    x, noise = ([torch.randn(16, *s.shape) for s in model.streams] for _ in range(2))
+    y = torch.zeros(16, dtype=torch.long)
+    times = model.config.schedule.sample(16, generator=torch.Generator().manual_seed(0))
+    seen: list[int] = []
+    for branch in model.network.branches:
+        branch.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+
+    def losses_and_gradients() -> list[Tensor]:
+        model.zero_grad()
+        found = model.loss(x, noise, times, y)
+        found[0].backward()
+        return [found.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    routed = losses_and_gradients()
+    assert seen == times.weight.count_nonzero(0).tolist() and min(seen) > 0 and sum(seen) == 16
+    monkeypatch.setattr(model, "_counted", lambda *_: [torch.arange(16)] * 2)
+    for some, all_of_them in zip(routed, losses_and_gradients(), strict=True):
+        torch.testing.assert_close(some, all_of_them, rtol=1e-5, atol=1e-6)
+
+
+def test_an_expert_that_no_image_needs_still_has_a_gradient() -> None:
+    model = LatentForcing(training(*CASCADED, "network.expert_width=32"), classes=10)
+    x, noise = ([torch.randn(4, *s.shape) for s in model.streams] for _ in range(2))
+    times = Times(torch.full((4, 2), 0.5), torch.tensor([[0.0, 1.0]]).repeat(4, 1))
+    model.loss(x, noise, times, torch.zeros(4, dtype=torch.long))[0].backward()
+    assert all(p.grad is not None for p in model.parameters()), "else processes would wait for each other"
 
 
 def test_a_damaged_image_counts_in_no_part_of_the_loss() -> None:

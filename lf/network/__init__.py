@@ -129,7 +129,14 @@ class Network(nn.Module):
         for weight in zero:
             nn.init.zeros_(weight)
 
-    def forward(self, z: Sequence[Tensor], t: Tensor, y: Tensor, wanted: Sequence[bool] | None = None) -> Prediction:
+    def forward(
+        self,
+        z: Sequence[Tensor],
+        t: Tensor,
+        y: Tensor,
+        wanted: Sequence[bool] | None = None,
+        rows: Sequence[Tensor] | None = None,
+    ) -> Prediction:
         """One pass.
 
         Args:
@@ -137,6 +144,7 @@ class Network(nn.Module):
             t: times ``(B, streams)``.
             y: labels ``(B,)``; the number of classes stands for "no label".
             wanted: which streams to predict (all by default); with experts the others' branches are not run.
+            rows: with experts, which images of the batch each stream is predicted of, ``(n,)``; all by default.
         """
         label = self.label(y)
         c = label + sum(embed(t[:, i]) for i, embed in enumerate(self.time))
@@ -152,13 +160,16 @@ class Network(nn.Module):
                 x = torch.cat([(label[:, None] + self.class_position).to(x.dtype), x], 1)
                 cos, sin = self.cos_full, self.sin_full
             x = block(x, c, cos, sin)
-        return Prediction(self._heads(x[:, prefix:], c, wanted or [True] * len(self.streams)), repa)
+        return Prediction(self._heads(x[:, prefix:], c, wanted or [True] * len(self.streams), rows), repa)
 
-    def _heads(self, x: Tensor, c: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+    def _heads(
+        self, x: Tensor, c: Tensor, wanted: Sequence[bool], rows: Sequence[Tensor] | None
+    ) -> list[Tensor | None]:
         if not self.config.expert_width:
             parts = self.head(x, c).split([s.patch**2 * s.channels for s in self.streams], -1)
             return [unpatchify(p, s) if w else None for p, s, w in zip(parts, self.streams, wanted, strict=True)]
+        own = [(x, c)] * len(self.streams) if rows is None else [(x[some], c[some]) for some in rows]
         return [
-            unpatchify(branch(x, c, self.cos_bare, self.sin_bare), stream) if want else None
-            for branch, stream, want in zip(self.branches, self.streams, wanted, strict=True)
+            unpatchify(branch(*its, self.cos_bare, self.sin_bare), stream) if want else None
+            for branch, its, stream, want in zip(self.branches, own, self.streams, wanted, strict=True)
         ]
