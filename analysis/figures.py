@@ -98,8 +98,11 @@ def score_against_numbers(frame: pd.DataFrame) -> Figure | None:
     for ax, x in zip(axes[0], found, strict=True):
         lines(ax, frame, x, score, [name for name in labels(frame) if name != x])
         ax.set(xlabel=x.replace("_", " "))
+        if len(found) > 1:  # each has others that are kept
+            ax.legend(fontsize=7)
     axes[0][0].set_ylabel(header(score, frame))
-    legend(figure, max(axes[0], key=lambda ax: len(ax.get_legend_handles_labels()[0])))
+    if len(found) == 1:
+        legend(figure, axes[0][0])
     return figure
 
 
@@ -148,9 +151,9 @@ def reconstruction(frame: pd.DataFrame) -> Figure | None:
             style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4], "capsize": 2}
             colour = sns.color_palette("colorblind")[i % 10]
             ax.errorbar(mean[x], mean[score], sd[score], sd[x], **style, color=colour, label=f"{names[0]} {kind}")
-            for at in mean.reset_index().to_dict("records"):
+            for k, at in enumerate(mean.reset_index().to_dict("records")):
                 told = ", ".join(f"{at[name]} {name}" for name in names[1:])
-                ax.annotate(told, (at[x], at[score]), (4, 4), textcoords="offset points", fontsize=6)
+                ax.annotate(told, (at[x], at[score]), (4, -9 if k % 2 else 4), textcoords="offset points", fontsize=6)
         ax.set(xlabel=f"{header(x, frame)} of reconstructions")
     axes[0][0].set_ylabel(f"{header(score, frame)} of generated images")
     legend(figure, axes[0][0])
