@@ -41,8 +41,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(by_seed[first])}, "
                 f"worst with {last}, {_spread(by_seed[last])}; apart by {_spread(gain)}{_clear(gain)}."
             )
-    if "psnr" in cells:
-        lines.append(_reconstruction(cells, score))
+    if "psnr" in cells and cells.dropna(subset=["psnr"]).training_id.nunique() // cells.seed.nunique() > 2:
+        lines.append(_reconstruction(cells.dropna(subset=["psnr"]), score))
     if "guidance" in kinds:
         plain, *guided = (_by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
         for kind, by_seed in zip(_kinds(cells)[1:], guided, strict=True):
