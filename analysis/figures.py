@@ -174,7 +174,8 @@ def training_curves(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
         title = ", ".join(str(first.at[name, n]) for n in names)
         style = {"linestyle": STYLES[i % 4], "color": sns.color_palette("colorblind")[i % 10]}
         ax.plot(part.step, part.value, **style, linewidth=1, label=title)
-    ax.set(xlabel="step", ylabel="training loss (schedules weigh times differently)", yscale="log")
+    ax.set(xlabel="step", ylabel="training loss", yscale="log")
+    ax.set_title("not to be compared between schedules, which weigh times differently", fontsize=8)
     legend(figure, ax)
     return figure
 

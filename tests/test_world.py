@@ -126,7 +126,8 @@ def test_an_evaluation_is_the_same_by_two_processes(alone: Training, tmp_path: P
     how = {"n": 90, "steps": 4, "solver": "heun_per_stream"}
     one = evaluate(training_run(alone), Evaluation(**how))  # type: ignore[arg-type]
     folder, store = training_run(alone).folder, tmp_path / "runs"
-    words = [f"run={folder}", *(f"{k}={v}" for k, v in how.items()), "t_clip=0.05", *PLAIN, f"runtime.runs={store}"]
+    plain = ["t_clip=0.05", "dtype=float32", *PLAIN]  # not the preset's
+    words = [f"run={folder}", *(f"{k}={v}" for k, v in how.items()), *plain, f"runtime.runs={store}"]
     together(2, "lf.evaluate", *words, "runtime.batch=20")
     (row,) = store.glob("evaluation/*/row.json")
     other = json.loads(row.read_text())
