@@ -16,7 +16,9 @@ def main(argv: list[str]) -> None:
     for file in sorted(RESULTS.glob("*/rows.jsonl")):
         frame = load(file.parent.name, runs=None)
         written = [*tables.write(frame, file.parent), *figures.write(frame, file.parent, None)]
-        print(f"{file.parent.name}: {len(written)} files", *(f"- {line}" for line in findings(frame)), sep="\n")
+        seconds = frame.drop_duplicates("training_id").train_seconds.sum() + frame.seconds.sum()
+        print(f"{file.parent.name}: {len(written)} files; its rows took {seconds / 60:.0f} min of a worker")
+        print(*(f"- {line}" for line in findings(frame)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from analysis import measured, order
 from analysis.order import MARKERS, STYLES, subplots
 from analysis.protocol import comparable, shared
 from analysis.results import curves, samples
-from analysis.tables import header, labels, path_label, scores, source
+from analysis.tables import header, labels, path_label, scores, source, tokenizers
 from lf.door import door
 
 STYLE: dict[Any, Any] = {
@@ -138,9 +138,8 @@ def reconstruction(frame: pd.DataFrame) -> Figure | None:
     """
     found = [name for name in ("psnr", "rfd", "rfid") if name in scores(frame)]
     names = [name for name in labels(frame) if name != "guidance"]
-    plain = frame[frame.guidance == "none"] if "guidance" in frame else frame
-    plain = plain[plain[found].notna().any(axis=1)]
-    if not found or plain.empty or not names:
+    plain = tokenizers(frame)
+    if plain.empty:
         return None
     figure, axes = subplots(1, len(found), (4.2 * len(found), 3.6), sharey=True)
     score = scores(frame)[0]

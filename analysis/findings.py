@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.protocol import comparable
-from analysis.tables import KINDS, SCORES, header, labels, path_label, scores, source
+from analysis.tables import KINDS, SCORES, header, labels, path_label, scores, source, tokenizers
 from lf.door import door
 
 
@@ -41,8 +41,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(by_seed[first])}, "
                 f"worst with {last}, {_spread(by_seed[last])}; apart by {_spread(gain)}{_clear(gain)}."
             )
-    if "psnr" in cells and cells.dropna(subset=["psnr"]).training_id.nunique() // cells.seed.nunique() > 2:
-        lines.append(_reconstruction(cells.dropna(subset=["psnr"]), score))
+    if len(tokenizers(cells)):
+        lines.append(_reconstruction(tokenizers(cells), score))
     if "guidance" in kinds:
         plain, *guided = (_by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
         for kind, by_seed in zip(_kinds(cells)[1:], guided, strict=True):
@@ -57,13 +57,11 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
 
 
 def _reconstruction(cells: pd.DataFrame, score: str) -> str:
-    """Whether what a tokenizer reconstructs tells how well its latents are generated, unguided."""
-    plain = cells[cells.guidance == "none"] if "guidance" in cells else cells
-    by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in plain.groupby("seed")]
-    tokenizers = plain.training_id.nunique() // plain.seed.nunique()
+    """Whether what a tokenizer reconstructs tells how well its latents are generated."""
+    by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in cells.groupby("seed")]
     return (
-        f"Over {tokenizers} tokenizers the PSNR of what they reconstruct and the {header(score, plain)} of what is "
-        f"generated have a rank correlation of {_spread(pd.Series(by_seed))}."
+        f"Over {cells.training_id.nunique() // cells.seed.nunique()} tokenizers the PSNR of what they reconstruct and "
+        f"the {header(score, cells)} of what is generated have a rank correlation of {_spread(pd.Series(by_seed))}."
     )
 
 

@@ -37,6 +37,15 @@ def labels(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.attrs["labels"] if name != "seed" and frame[name].notna().any()]
 
 
+def tokenizers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The unguided rows of cells whose tokenizer was measured; none where fewer than three could be compared."""
+    if "psnr" not in frame:
+        return frame[:0]
+    plain = frame[frame.guidance == "none"] if "guidance" in frame else frame
+    plain = plain.dropna(subset=["psnr"])
+    return plain if plain[plain.seed == plain.seed.min()].training_id.nunique() > 2 else plain[:0]
+
+
 def header(name: str, frame: pd.DataFrame) -> str:
     """A score for a reader: ``FD-shapes ↓``."""
     _, better, called = SCORES[name]

@@ -174,8 +174,10 @@ def run(
         preflight(planned, launch, sweep)
     at = state.read(name, root)[1]["at"] if options.kept else time.time()  # how often something was lost counts on
     manifest = {**about, "at": at, **planned.manifest(cells)}
-    kind = {"slurm": slurm, "wait": options.wait, "fail_fast": options.fail_fast}
-    if not carry_out(sweep, manifest, planned, profile, workers_of(launch), **kind):
+    if not carry_out(
+        sweep, manifest, planned, profile, workers_of(launch),
+        slurm=slurm, wait=options.wait, fail_fast=options.fail_fast,
+    ):  # fmt: skip
         console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
         return True
     from analysis import report  # what draws takes a second to import, and only here

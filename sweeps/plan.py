@@ -98,19 +98,19 @@ class Launch(Strict):
             training = training.model_copy(update={"latents": latents, "repa": repa})
         return training
 
-    def model(self, name: Literal["jit", "repa", "lf"], times: float = 0, **fixed: Any) -> Training:
+    def model(self, name: Literal["jit", "repa", "lf"], times: float | None = None, **fixed: Any) -> Training:
         """The same for what the preset calls JiT, JiT+REPA or LF (`lf.presets.MODELS`).
 
         Args:
             name: which of the three.
-            times: length, in steps of the preset; 0: an ablation's (`lf.presets.ABLATION`). A shorter training than
-                the preset's warms up, and averages its weights, over as large a share of it.
+            times: length, in steps of the preset; by default an ablation's (`lf.presets.ABLATION`). A shorter training
+                than the preset's warms up, and averages its weights, over as large a share of it.
             fixed: values of the cell.
         """
         if self.preset not in MODELS:
             raise UserError(f"preset={self.preset}: this question knows {nearest(self.preset, MODELS)}")
         training = self.train(**merge(MODELS[self.preset][name], fixed))
-        times = times or ABLATION[self.preset]
+        times = ABLATION[self.preset] if times is None else times
         changes: dict[str, Any] = {"steps": round(times * training.steps)}
         if times < 1:
             ema = tuple(round(decay ** (1 / times), 6) for decay in training.ema)
