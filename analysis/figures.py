@@ -19,7 +19,7 @@ from analysis import measured, order
 from analysis.order import MARKERS, STYLES, subplots
 from analysis.protocol import comparable, shared
 from analysis.results import curves, samples
-from analysis.tables import header, labels, path_label, scores, source, tokenizers
+from analysis.tables import header, label_text, labels, path_label, scores, source, tokenizers
 from lf.door import door
 
 STYLE: dict[Any, Any] = {
@@ -82,7 +82,7 @@ def lines(ax: Axes, frame: pd.DataFrame, x: str, score: str, by: list[str]) -> N
     for i, (key, part) in enumerate(drawn or [((), frame)]):
         at = part.groupby(x)[score].agg(["mean", "std"])
         style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4] if drawn else "none"}
-        named = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=False))
+        named = ", ".join(f"{name} {label_text(value)}" for name, value in zip(by, key, strict=False))
         colour = sns.color_palette("colorblind")[i % 10]
         ax.errorbar(at.index, at["mean"], at["std"].fillna(0), **style, capsize=2, color=colour, label=named)
 
@@ -113,7 +113,7 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
         return None
     kinds = frame.groupby("guidance", sort=False) if "guidance" in frame else [("", frame)]
     text = pd.Series(
-        [", ".join(str(v) for v in r if not pd.isna(v)) for r in frame[names].to_numpy(object)], frame.index
+        [", ".join(label_text(v) for v in r if not pd.isna(v)) for r in frame[names].to_numpy(object)], frame.index
     )
     order_of = {name: i for i, name in enumerate(dict.fromkeys(text))}
     figure, axes = panels(frame, 3.6, 1 + 0.24 * len(order_of))
@@ -170,7 +170,7 @@ def training_curves(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     ax = axes[0][0]
     names = [n for n in labels(frame) if first[n].nunique() > 1 and n not in ("guidance", "path", "alpha")]
     for i, (name, part) in enumerate(read.groupby("training_id", sort=False)):
-        title = ", ".join(str(first.at[name, n]) for n in names)
+        title = ", ".join(label_text(first.at[name, n]) for n in names)
         style = {"linestyle": STYLES[i % 4], "color": sns.color_palette("colorblind")[i % 10]}
         ax.plot(part.step, part.value, **style, linewidth=1, label=title)
     ax.set(xlabel="step", ylabel="training loss", yscale="log")

@@ -65,7 +65,7 @@ def _schedules(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str,
 
 
 def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
-    """Training density (points) and path (line) of every schedule of the sweep in the unit square of times."""
+    """Where every schedule of the sweep trains (points; at the edges each stream's own times) and its path (line)."""
     found = trained(frame, runs)
     if not found:
         return None
@@ -76,8 +76,7 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
     for ax, (name, schedule) in zip(axes.flat, found.items(), strict=False):
-        schedule.plot(ax, steps=20)
-        ax.set_title(name, fontsize=8)
+        schedule.plot(ax, steps=20, title=name)
     return figure
 
 

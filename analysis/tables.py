@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -99,6 +100,11 @@ def path_label(path: str, alpha: float) -> str:
     return path if pd.isna(alpha) else f"α = 1/{1 / alpha:g}" if alpha < 1 else f"α = {alpha:g}"
 
 
+def label_text(value: Any) -> str:
+    """A label's value: ``0.25``, ``0``, ``aligned``, and ``–`` where a cell has none."""
+    return "–" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
     """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold."""
     shown = table(frame)
@@ -106,7 +112,7 @@ def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFram
     if {"path", "alpha"} <= {*text}:
         where = [path_label(*row) for row in shown[["path", "alpha"]].itertuples(index=False)]
         text = text.drop(columns="alpha").assign(path=where)[[c for c in text if c not in ("path", "alpha")] + ["path"]]
-    text = text.map(lambda v: "–" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
+    text = text.map(label_text)
     if not (shown.seeds == frame.seed.nunique()).all():
         text["seeds"] = shown.seeds.astype(str)
     for name in scores(frame):

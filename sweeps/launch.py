@@ -1,7 +1,8 @@
 """`python -m sweeps.launch NAME [key=value …]`: runs a sweep, on SLURM where there is one, else on this machine.
 
-Only what is missing is run. A key is a training key (``steps=100``, ``data=digits``, ``network.width=64``), or one of
-``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``, ``cluster.*`` (over cluster.toml), ``workers``, `budget_hours`.
+Only what is missing is run. A key is a training key (``data=digits``, ``network.width=64``, ``steps=100``: the preset's
+length, of which a question takes its share), or one of ``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``,
+``cluster.*`` (over cluster.toml), ``workers``, `budget_hours`.
 On SLURM the launcher may go at any time (Ctrl-C, `--no-wait`): the jobs go on, `sweeps.status` tells how far they are,
 and the same command follows again.
 """
@@ -119,9 +120,9 @@ def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
     name, module = question(asked_as)
     profile, where = clusters.load(launch.cluster)
     launch = launch.placed(profile)
-    sample = launch.train()
-    data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
     asked: list[Cell] = list(module.cells(launch))
+    sample = asked[0].training
+    data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
     cells = chosen(asked, options.only or options.local)[: 1 if options.local else None]
     if options.force and not options.dry_run:
         for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:

@@ -86,11 +86,11 @@ class Launch(Strict):
         given = ({"compile": False} if self.budget == "smoke" else {}) | given
         return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
 
-    def train(self, **fixed: Any) -> Training:
-        """The preset's training with the launch's changes and, over both, the cell's ``fixed`` values."""
+    def train(self, called: Mapping[str, Any] | None = None, /, **fixed: Any) -> Training:
+        """The preset's training; over it what is ``called`` so, the launch's changes, and the ``fixed`` values."""
         if clash := next(_clashes(self.training, fixed), ""):
             raise UserError(f"{clash}: set by the sweep itself and cannot be given")
-        values = merge(merge(self._base("training"), self.training), fixed)
+        values = merge(merge(merge(self._base("training"), called or {}), self.training), fixed)
         training = parse(Training, values | {"runtime": self.resolved}, "training")
         if self.budget == "smoke":  # an encoder that is trained first is trained as shortly
             latents = tuple(_quick(encoder, training.steps) for encoder in training.latents)
@@ -109,7 +109,7 @@ class Launch(Strict):
         """
         if self.preset not in MODELS:
             raise UserError(f"preset={self.preset}: this question knows {nearest(self.preset, MODELS)}")
-        training = self.train(**merge(MODELS[self.preset][name], fixed))
+        training = self.train(MODELS[self.preset][name], **fixed)
         times = ABLATION[self.preset] if times is None else times
         changes: dict[str, Any] = {"steps": round(times * training.steps)}
         if times < 1:

@@ -85,8 +85,7 @@ def _draw(schedules: list[Schedule], file: Path) -> None:
         ax.set_axis_off()
     for ax, schedule in zip(axes.flat, schedules, strict=False):
         ax.set_axis_on()
-        schedule.plot(ax, steps=20 * schedule.streams, n=500)
         told = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
-        ax.set_title(" ".join([schedule.name, *told]), fontsize=8)
+        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *told]))
     figure.savefig(file, dpi=110)
     plt.close(figure)

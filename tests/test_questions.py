@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from toy import run
 
+from lf.errors import UserError
 from sweeps.launch import settings
 from sweeps.plan import questions
 
@@ -39,6 +40,19 @@ def test_a_shorter_training_averages_its_weights_over_as_large_a_share_of_it() -
     assert (half.steps, half.warmup, half.ema) == (2000, 100, (0.996004,))  # 1 / (1 - decay): 250 steps instead of 500
     assert (whole.steps, whole.warmup, whole.ema) == (4000, 200, (0.998,))
     assert (longer.steps, longer.warmup, longer.ema) == (10_000, 200, (0.998,)), "as the paper's longer ones"
+
+
+def test_what_is_given_goes_over_what_the_preset_calls_lf() -> None:
+    cells = questions()["p_latent"].cells(settings(["schedule.D_mean=-1.5"]))
+    assert {cell.training.schedule.model_dump()["D_mean"] for cell in cells} == {-1.5}
+    with pytest.raises(UserError, match="schedule.p_latent: set by the sweep itself"):
+        next(questions()["p_latent"].cells(settings(["schedule.p_latent=0.5"])))
+
+
+def test_the_single_schedules_draw_the_times_of_a_latent_alike() -> None:
+    cells = list(questions()["single_schedule"].cells(settings([])))
+    assert len({cell.training.schedule.name for cell in cells}) == 3
+    assert {cell.training.schedule.model_dump()["D_mean"] for cell in cells} == {-0.4}
 
 
 @pytest.mark.slow

@@ -77,10 +77,11 @@ class Schedule(Plugin):
         """Each stream's place in the order of generation: latents 0, 1, …, pixels last."""
         return [self.streams - 1, *range(self.streams - 1)]
 
-    def plot(self, ax: "Axes", steps: int = 50, n: int = 2000) -> None:
+    def plot(self, ax: "Axes", steps: int = 50, n: int = 2000, title: str = "") -> None:
         """Draws the training density (points) and the path (line) in the unit square.
 
-        The square is pixels against the first latent; a schedule over one stream is drawn against itself.
+        Along the edges stand the densities of the times at which each stream's own loss counts. The square is pixels
+        against the first latent; a schedule over one stream is drawn against itself. ``title`` is its name by default.
         """
         y = min(1, self.streams - 1)
         times = self.sample(n, generator=torch.Generator().manual_seed(0))
@@ -89,8 +90,15 @@ class Schedule(Plugin):
         if self.has_path:
             path = self.path(steps)
             ax.plot(path[:, 0], path[:, y], marker=".", markersize=3, linewidth=1.2, clip_on=False)
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="$t$ pixels", title=self.name)
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="$t$ pixels")
         ax.set_ylabel("$t$ latent" if y else "$t$ pixels")
+        above, right = ax.inset_axes((0, 1.03, 1, 0.16), sharex=ax), ax.inset_axes((1.03, 0, 0.16, 1), sharey=ax)
+        own, mass = times.t[:, [0, y]], times.weight[:, [0, y]]
+        above.hist(own[:, 0], 25, range=(0, 1), weights=mass[:, 0], color="0.6")
+        right.hist(own[:, 1], 25, range=(0, 1), weights=mass[:, 1], color="0.6", orientation="horizontal")
+        above.set_axis_off()
+        right.set_axis_off()
+        above.set_title(title or self.name, fontsize=8)
 
 
 class LogitNormals(Schedule):
