@@ -190,7 +190,8 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
     figure, axes = subplots(len(chosen), 1, size)
     for ax, (_, row) in zip(axes[:, 0], chosen.iterrows(), strict=True):
         images = load_file(files[row.evaluation_id])["images"][:columns]
-        ax.imshow(make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy())
+        grid = make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0)
+        ax.imshow(grid.numpy(), interpolation="none")  # every pixel as it is, and small files
         ax.set_ylabel(cell_label(row, frame), rotation=0, ha="right", va="center", fontsize=7)
         ax.set(xticks=[], yticks=[])
         ax.grid(False)

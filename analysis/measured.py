@@ -110,7 +110,7 @@ def strip(found: dict[str, Tensor], images: int = 3) -> Figure:
 def show(ax: Any, rows: Tensor, names: list[str]) -> None:
     """Images ``(rows, columns, 3, H, W)`` as a grid with a name beside each row."""
     grid = make_grid(rows.flatten(0, 1), nrow=rows.shape[1], padding=1, pad_value=255)
-    ax.imshow(grid.permute(1, 2, 0).numpy())
+    ax.imshow(grid.permute(1, 2, 0).numpy(), interpolation="none")
     height = rows.shape[-2] + 1
     ax.set_yticks([height * (k + 0.5) for k in range(len(rows))], names, fontsize=7)
     ax.set_xticks([])
