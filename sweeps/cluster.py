@@ -18,12 +18,15 @@ hours = 4
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from lf.errors import UserError
 from lf.values import Strict, merge, parse
+
+if TYPE_CHECKING:
+    from lf.config import Runtime  # it imports torch, and `sweeps.status` is to answer at once
 
 NAME = "cluster.toml"
 USER = Path.home() / ".config" / "lf" / NAME
@@ -77,6 +80,11 @@ class Cluster(Strict):
     data: dict[str, str] = Field({}, description="data sets by a name of your own: data=NAME then stands for it")
     retries: int = Field(3, ge=0, description="how often a cell that was lost is tried again")
     max_array: int = Field(1000, ge=1, description="cells in one array; the cluster's own limit holds as well")
+
+    def placed(self, runtime: "Runtime") -> "Runtime":
+        """``runtime`` with this profile's run store, unless it names one itself."""
+        here = "runs" in runtime.model_fields_set or not self.runs
+        return runtime if here else runtime.model_copy(update={"runs": self.runs})
 
     def shape(self, kind: str) -> Shape:
         """What a job of ``kind`` asks for: ``train``, ``evaluate``, or ``search``, which evaluates."""

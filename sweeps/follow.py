@@ -1,5 +1,6 @@
 """Submits what is missing of a sweep, waits until all of it is over, and submits again what was lost."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lf.claims import claim
+from lf.config import Runtime
 from lf.errors import UserError
 from sweeps import state
 from sweeps.cluster import Cluster
@@ -34,6 +36,12 @@ def on_slurm(executor: str) -> bool:
     if executor == "slurm" and why_not:
         raise UserError(f"executor=slurm: {why_not}; allowed here: auto, local")
     return not why_not
+
+
+def share_cores(runtime: Runtime, workers: int) -> Runtime:
+    """``runtime`` with this machine's cores shared out among ``workers`` jobs, unless it says how many threads."""
+    threads = runtime.threads or max(1, (os.cpu_count() or 1) // workers)
+    return runtime.model_copy(update={"threads": threads})
 
 
 def carry_out(

@@ -12,7 +12,6 @@ command goes on where it was; with more trials it adds to them. Its folder ``run
 """
 
 import argparse
-import os
 import shlex
 import time
 import warnings
@@ -31,7 +30,7 @@ from lf.files import replace
 from lf.runs import find_training
 from sweeps import cluster as clusters
 from sweeps import state
-from sweeps.follow import carry_out, console, on_slurm
+from sweeps.follow import carry_out, console, on_slurm, share_cores
 from sweeps.plan import Plan
 from sweeps.queue import Chain
 from sweeps.search import Search, Space
@@ -66,13 +65,12 @@ def launch(asked: Command, run: str, words: list[str]) -> Trials:
     """
     slurm = on_slurm(asked.executor)
     profile, _ = clusters.load(asked.cluster)
-    runs = Path(profile.runs if profile.runs and "runs" not in asked.runtime.model_fields_set else asked.runtime.runs)
-    changes: dict[str, Any] = {"runs": str(runs.absolute())}
-    if not slurm and not asked.runtime.threads:  # the cores are shared out among the workers
-        changes["threads"] = max(1, (os.cpu_count() or 1) // asked.workers)
-    trained = find_training(run, asked.runtime.model_copy(update=changes))
+    runtime = profile.placed(asked.runtime)
+    runs = Path(runtime.runs).absolute()
+    runtime = runtime.model_copy(update={"runs": str(runs)})
+    trained = find_training(run, runtime if slurm else share_cores(runtime, asked.workers))
     search = Search.model_validate(asked.model_dump(include=set(Search.model_fields)))
-    trials = Trials(Space(search, trained), runs.absolute())
+    trials = Trials(Space(search, trained), runs)
     folder = str(trained.folder.absolute())
     workers = [
         Worker(trained.training, (), f"worker {number}", search, folder, number, asked.trials)

@@ -27,7 +27,7 @@ from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
 from sweeps.failures import POLICY
-from sweeps.follow import SHOWN, carry_out, console, on_slurm
+from sweeps.follow import SHOWN, carry_out, console, on_slurm, share_cores
 from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
 from sweeps.preflight import preflight
 
@@ -131,16 +131,15 @@ def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
         train(cells[0].training)
         console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
         return True
-    runtime = launch.resolved
-    if not runtime.threads and not on_slurm(launch.executor):  # the cores are shared out among the jobs
-        runtime = runtime.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // workers_of(launch))})
+    slurm = on_slurm(launch.executor)
+    runtime = launch.resolved if slurm else share_cores(launch.resolved, workers_of(launch))
     planned = plan(cells, runtime, profile.evaluations)
     if options.force and not options.dry_run:  # also what had stopped for good
         for unit in (unit for chain in planned.chains for unit in chain.units):
             (unit.folder / "failure.json").unlink(missing_ok=True)
     show(name, launch, planned)
     here = f"on this machine, {workers_of(launch)} jobs at a time"
-    console.print(f"on SLURM, as {where} says" if on_slurm(launch.executor) else here)
+    console.print(f"on SLURM, as {where} says" if slurm else here)
     if options.dry_run:
         return True
     words = [*options.words, *(["--only", options.only] if options.only else [])]

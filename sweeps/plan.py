@@ -132,9 +132,7 @@ class Launch(Strict):
 
     def placed(self, profile: Cluster) -> "Launch":
         """The same launch where a cluster's profile has its run store and its data."""
-        changes: dict[str, Any] = {}
-        if profile.runs and "runs" not in self.runtime.model_fields_set:
-            changes["runtime"] = self.runtime.model_copy(update={"runs": profile.runs})
+        changes: dict[str, Any] = {"runtime": profile.placed(self.runtime)}
         if self.training.get("data") in profile.data:
             changes["training"] = {**self.training, "data": profile.data[self.training["data"]]}
         return self.model_copy(update=changes)

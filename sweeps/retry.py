@@ -6,6 +6,7 @@ It forgets why they stopped and how often, and launches the sweep again with the
 import argparse
 
 from lf.door import door
+from lf.errors import UserError
 from sweeps import launch, state
 from sweeps.logs import pick
 from sweeps.status import store
@@ -17,8 +18,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
     parser.add_argument("words", nargs="*", metavar="UNIT or runs=FOLDER")
     options = parser.parse_intermixed_args(argv)
+    store_words = [word for word in options.words if "=" in word]
     which = [word for word in options.words if "=" not in word]
-    sweep, manifest = state.read(options.sweep, store([word for word in options.words if "=" in word]))
+    sweep, manifest = state.read(options.sweep, store(store_words))
+    if not manifest["cells"]:
+        said = " ".join(["python -m sweeps.guidance", manifest["units"][0]["training"], *manifest["words"]])
+        raise UserError(f"{options.sweep}: is a search, whose own command tries again: {said}")
     units = [unit for word in which for unit in pick(manifest, word)] if which else manifest["units"]
     for unit in units:
         folder = sweep.parents[1] / "jobs" / unit["key"]

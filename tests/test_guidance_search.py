@@ -22,7 +22,7 @@ from lf import metrics
 from lf.config import Evaluation
 from lf.runs import TrainingRun, evaluation_run, find_training
 from lf.train import train
-from sweeps import guidance
+from sweeps import guidance, retry, state
 from sweeps import trials as trials_module
 from sweeps.trials import Trials
 
@@ -151,6 +151,13 @@ def test_the_search_is_never_behind_a_grid_of_as_many_evaluations(
         grid = min(score(a, b) for a in values for b in values)
         assert min(found[: side * side]) <= grid + 1e-9, f"{side} x {side}"
     assert min(found) < 30.05
+
+
+def test_a_retry_says_which_command_tries_again(quick: None, network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = searched(network, *PLANE, most=2)
+    state.write(trials.folder, {"cells": [], "units": [{"training": network.name}], "words": ["scale=[1,3,0.25]"]})
+    line = refusal(retry.main, [trials.name, f"runs={network.parents[1]}"], capsys)
+    assert f"python -m sweeps.guidance {network.name} scale=[1,3,0.25]" in line
 
 
 def test_several_objectives_give_a_front(quick: None, network: Path) -> None:
