@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from torchvision.utils import make_grid
 
-from analysis import measured, order
+from analysis import measured, order, searched
 from analysis.order import MARKERS, STYLES, subplots
 from analysis.protocol import comparable, shared
 from analysis.results import curves, samples
@@ -213,6 +213,8 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
     made: dict[str, Figure | None] = {}
     if {"alpha", "latent", "model"} <= {*labels(frame)}:
         made["alpha"] = score_against_alpha(frame)
+    elif "trial" in labels(frame):
+        made |= searched.figures(frame)
     else:
         numbers = axes_of(frame) and "psnr" not in frame
         made["scores"] = score_against_numbers(frame) if numbers else score_by_name(frame)

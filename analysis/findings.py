@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.protocol import comparable
-from analysis.tables import KINDS, SCORES, header, labels, path_label, scores, source, tokenizers
+from analysis.tables import KINDS, SCORES, header, label_text, labels, path_label, scores, source, tokenizers
 from lf.door import door
 
 
@@ -14,6 +14,8 @@ def findings(frame: pd.DataFrame) -> list[str]:
         UserError: rows that cannot be compared.
     """
     comparable(frame)
+    if "trial" in labels(frame):
+        return searched(frame)
     return order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
 
 
@@ -54,6 +56,21 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 + (", by more than the spread." if len(gains) > 1 else ".")
             )
     return lines
+
+
+def searched(frame: pd.DataFrame) -> list[str]:
+    """A search's: its best trial against the first, which is unguided."""
+    score = scores(frame)[0]
+    sign = 1 if SCORES[score][1] == "↓" else -1
+    ordered = frame.dropna(subset=[score]).sort_values("trial")
+    trials = ordered.to_dict("records")
+    first, best = trials[0], min(trials, key=lambda trial: sign * trial[score])
+    point = ", ".join(f"{name} {label_text(best[name])}" for name in labels(frame) if name != "trial")
+    return [
+        f"{header(score, frame)} of {len(ordered)} trials best with {point} (trial {best['trial']}), "
+        f"{best[score]:.2f}, against {first[score]:.2f} unguided: a gain of {sign * (first[score] - best[score]):.2f} "
+        "with one network and one noise, picked as the best of many; other noise would show less of it."
+    ]
 
 
 def _reconstruction(cells: pd.DataFrame, score: str) -> str:

@@ -1,7 +1,7 @@
 """Rows of a sweep as a DataFrame: `load("order_ablation")`; `python -m analysis.results NAME` exports them to results/.
 
 A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl``.
-``run-ID`` instead of a name is every evaluation of one training, whoever asked for it: a search, or you.
+``guidance-ID`` is a search, a row a trial; ``run-ID`` every evaluation of one training, whoever asked for it.
 """
 
 import json
@@ -31,7 +31,7 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """One row a cell: its labels, scores (missing where it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
-        sweep: name of the sweep, or ``run-ID``.
+        sweep: name of the sweep, ``guidance-ID`` or ``run-ID``.
         runs: the run store; None, or one in which the sweep was not launched, reads the committed results.
 
     Returns:
@@ -131,6 +131,8 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
     run = sweep.removeprefix("run-")
     if not manifest and run != sweep and (runs / "training" / run).is_dir():
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
+    if manifest and not manifest["cells"]:
+        manifest["cells"] = _trials(runs / "sweeps" / sweep, runs)
     if not manifest or not manifest["cells"]:
         return None
     about: dict[str, Any] = dict.fromkeys(("question", "words", "at"), "")
@@ -141,6 +143,21 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
     about["failures"] = [{"unit": title, **why} for title, why in failed if why]
     read = cache(lambda kind, name, file: _read(runs / kind / name / file))
     return about | {"source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
+
+
+def _trials(folder: Path, runs: Path) -> list[dict[str, Any]]:
+    """Cells of a search's complete trials, labelled by what the search varied; none before it is over."""
+    over = max(folder.glob("trials-*.jsonl"), key=lambda file: int(file.stem.partition("-")[2]), default=None)
+    rows = [json.loads(line) for line in over.read_text().splitlines()] if over else []
+    rows = [row for row in rows if row["state"] == "complete"]
+    varied = [key for key in rows[0]["point"] if len({row["point"][key] for row in rows}) > 1] if rows else []
+    cells = []
+    for row in rows:
+        run = _read(runs / "evaluation" / row["evaluation"] / "config.json")["training"]
+        labels = {"trial": row["trial"], **{key: row["point"][key] for key in varied}}
+        told = {"title": f"trial {row['trial']}", "training_id": run, "evaluation_id": row["evaluation"]}
+        cells.append(labels | {"seed": _read(runs / "training" / run / "config.json")["seed"]} | told)
+    return cells
 
 
 def _evaluations(run: str, runs: Path) -> list[dict[str, Any]]:
@@ -205,7 +222,11 @@ def export(sweep: str, runs: Path = Path("runs")) -> Path:
     replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     shutil.rmtree(folder / "samples", ignore_errors=True)
-    for name, file in samples(frame[frame.seed == frame.seed.min()], runs).items():
+    shown = frame[frame.seed == frame.seed.min()]
+    if "trial" in frame:  # of a search the unguided and the best; the others are many and alike
+        first = next(name for name in rows[0] if name.startswith(("fd", "fid")))
+        shown = frame.loc[[0, frame[first].idxmin()]]
+    for name, file in samples(shown, runs).items():
         some = {key: value[:KEPT] for key, value in load_file(file).items()}
         replace_tensors(folder / "samples" / f"{name}.safetensors", some)
     return folder

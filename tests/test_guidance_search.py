@@ -17,6 +17,10 @@ import pytest
 from flufl.lock import Lock, NotLockedError
 from toy import LATENT, refusal, start, training
 
+from analysis import load
+from analysis.figures import figures
+from analysis.findings import findings
+from analysis.tables import labels
 from lf import evaluate as door_of_evaluate
 from lf import metrics
 from lf.config import Evaluation
@@ -277,3 +281,9 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
     for row in rows:  # those of the killed were begun twice, the others once
         assert len(row["by"]) == 1 + (row["trial"] in killed.values()), row
         assert (store / "evaluation" / row["evaluation"] / "row.json").exists()
+
+    frame = load(file.parent.name, store)  # a table, figures and a sentence of it, as of a sweep
+    assert list(frame.trial) == list(range(14)) and labels(frame) == ["trial", "scale.pixels", "scale.pixels_latent"]
+    assert set(figures(frame, store)) >= {"search", "guidance"}
+    (found,) = findings(frame)
+    assert f"(trial {frame.fd.idxmin()}), {frame.fd.min():.2f}, against {frame.fd[0]:.2f} unguided" in found
