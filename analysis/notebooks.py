@@ -10,7 +10,7 @@ from IPython.display import Markdown, display
 from nbclient import NotebookClient
 
 import analysis
-from analysis import figures, tables
+from analysis import figures, results, tables
 from analysis.findings import findings
 from lf.door import door
 from lf.errors import UserError, nearest
@@ -47,16 +47,25 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Tokenizers of several rates, with and without alignment: reconstruction on one axis, generation on the other.",
         ("diffusability",),
     ),
+    "guidance": (
+        "Which guidance suits a trained network?",
+        "Trials of a search over scales, kinds and shifts: one after the other, and over the scales of both streams.",
+        ("guidance-*",),
+    ),
 }
 
 
-def show(name: str) -> None:
-    """Table, findings and every figure of a sweep's committed results, or one line that there are none."""
-    try:
-        frame = analysis.load(name, runs=None)
-    except UserError:
-        print(f"{name}: no results yet")
-        return
+def show(pattern: str) -> None:
+    """Table, findings and every figure of committed results (``guidance-*``: all searches), or that there are none."""
+    found = sorted(file.parent.name for file in results.RESULTS.glob(f"{pattern}/rows.jsonl"))
+    for name in found:
+        _show(name)
+    if not found:
+        print(f"{pattern}: no results yet")
+
+
+def _show(name: str) -> None:
+    frame = analysis.load(name, runs=None)
     question = frame.attrs["question"].partition("\n")[0]
     display(Markdown(f"### {name}\n\n{question if question != name else ''}"))  # type: ignore[no-untyped-call]
     display(Markdown(tables.markdown(frame)))  # type: ignore[no-untyped-call]
@@ -68,9 +77,11 @@ def show(name: str) -> None:
 def notebook(name: str) -> nbformat.NotebookNode:
     """A notebook that was not run yet."""
     title, text, sweeps = GROUPS[name]
-    made = [
-        f"    python -m sweeps.launch {sweep} seeds=[0,1,2]\n    python -m analysis.results {sweep}" for sweep in sweeps
-    ]
+    made = []
+    for sweep in sweeps:
+        search = "python -m sweeps.guidance RUN …  # with the words in results/guidance-ID/sweep.json"
+        made += [f"    {search if '*' in sweep else f'python -m sweeps.launch {sweep} seeds=[0,1,2]'}"]
+        made += [f"    python -m analysis.results {sweep.replace('*', 'ID')}"]
     start = (
         "%matplotlib inline\nfrom pathlib import Path\n\nimport matplotlib.pyplot as plt\n\n"
         "from analysis import figures, results\nfrom analysis.notebooks import show\n\n"

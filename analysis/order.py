@@ -81,9 +81,9 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
 
 
 def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | None:
-    """The paths of the sweep in the unit square, pixels against the latent."""
+    """The paths of the sweep in the unit square, pixels against the latent; `squares` shows it where there is one."""
     found = {name: path for name, path in followed(frame, runs).items() if path.streams > 1}
-    if not found:
+    if len(found) < 2:
         return None
     figure, axes = subplots(1, 1, (5.2, 3.4))
     ax = axes[0][0]

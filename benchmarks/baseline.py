@@ -16,7 +16,6 @@ from lf.denoiser import LatentForcing
 from lf.draws import drawn
 from lf.encoders.cache import attach
 from lf.errors import UserError
-from lf.log import lr_at
 from lf.sampler import sample
 from lf.schedules import Times
 from lf.world import join
@@ -84,7 +83,7 @@ def train(config: Training, skipped: int) -> float:
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(config, step)
+            group["lr"] = config.lr_at(step)
         optimizer.step()
         for decay, average in emas:
             for kept, current in zip(average.parameters(), model.network.parameters(), strict=True):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -149,6 +150,14 @@ class Training(Source):
         patch = self.network.patch
         latents = (encoder.stream(self.resolution, patch) for encoder in self.latents)
         return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of ``step``: linear warm-up, then constant, or down to 0 as a cosine or a line."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        falling = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+        return self.lr * falling[self.lr_schedule]
 
 
 def _distinct(latents: Iterable[Stream]) -> list[Stream]:

@@ -20,15 +20,6 @@ from lf.world import World
 LOG_EVERY = 50  # steps
 
 
-def lr_at(config: Training, step: int) -> float:
-    """Learning rate of ``step``: linear warm-up, then constant, or down to 0 as a cosine or a line."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    falling = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
-    return config.lr * falling[config.lr_schedule]
-
-
 class Log:
     """What a training says while it runs: a bar or, without a terminal, a line a minute; curves; its progress."""
 
@@ -64,7 +55,7 @@ class Log:
         a_step = (now - self.last[0]) / max(step - self.last[1], 1)
         self.last = now, step
         speed = {"images_per_second": config.batch / a_step, "mfu": self.flops / a_step / self.peak}
-        for name, value in (*zip(self.names, mean, strict=True), ("lr", lr_at(config, step - 1)), *speed.items()):
+        for name, value in (*zip(self.names, mean, strict=True), ("lr", config.lr_at(step - 1)), *speed.items()):
             self.board.add_scalar(name, value, step)
         said = f"loss {mean[0]:.4f}, {speed['images_per_second']:.1f} img/s, MFU {speed['mfu']:.0%}"
         self.bar.set_postfix_str(said)

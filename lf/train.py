@@ -28,7 +28,7 @@ from lf.door import door
 from lf.draws import drawn
 from lf.encoders.cache import attach
 from lf.errors import UserError
-from lf.log import Log, lr_at
+from lf.log import Log
 from lf.recipe import rehearse
 from lf.runs import TrainingRun, training_run
 from lf.schedules import Times
@@ -95,7 +95,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         if config.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(config, step)
+            group["lr"] = config.lr_at(step)
         optimizer.step()
         optimizer.zero_grad()
         for ema in emas:

@@ -16,7 +16,6 @@ from lf import checkpoint
 from lf.config import Evaluation, Training
 from lf.errors import UserError
 from lf.evaluate import evaluate
-from lf.log import lr_at
 from lf.runs import training_run
 from lf.train import train
 
@@ -156,7 +155,7 @@ def test_tasks_of_a_submitit_job_are_processes_of_one_training(alone: Training, 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
     rates = {
-        kind: [lr_at(training("steps=100", "warmup=10", "lr=1", f"lr_schedule={kind}"), step) for step in range(100)]
+        kind: [training("steps=100", "warmup=10", "lr=1", f"lr_schedule={kind}").lr_at(step) for step in range(100)]
         for kind in ("constant", "cosine", "linear")
     }
     for rate in rates.values():
