@@ -4,6 +4,17 @@
 >>> frame = analysis.load("order_ablation")
 """
 
-from analysis.results import load
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["load"]
+
+
+def load(sweep: str, runs: Path | None = Path("runs")) -> "pd.DataFrame":
+    """`analysis.results.load`, imported when it is called: ``python -m analysis.results`` runs that module itself."""
+    from analysis import results
+
+    return results.load(sweep, runs)

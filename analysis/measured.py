@@ -57,7 +57,7 @@ def cross_psnr(found: dict[str, Tensor]) -> Figure:
     alone = (psnr[0][:, :1], psnr[1][:1, :])  # the other stream is noise
     for s, name in enumerate(NAMES):
         surface(axes[s][0], times, psnr[s], f"PSNR of predicted {name} (dB)")
-        surface(axes[s][1], times, psnr[s] - alone[s], f"of it by the {NAMES[1 - s]} (dB)")
+        surface(axes[s][1], times, psnr[s] - alone[s], f"gained from the {NAMES[1 - s]} (dB)")
     return figure
 
 
@@ -66,7 +66,7 @@ def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None)
 
     Unexplained is the prediction's squared error over the stream's variance, averaged over pixels and first latent.
     """
-    figure, axes = subplots(1, 1, (5.4, 4.2))
+    figure, axes = subplots(1, 1, (5.4, 3.5))
     ax = axes[0][0]
     surface(ax, found["times"], found["unexplained"][:2].mean(0), "share of both streams that is unexplained")
     for i, (name, schedule) in enumerate(list(order.followed(frame, runs).items())[:8]):

@@ -29,24 +29,25 @@ def subplots(rows: int, columns: int, size: tuple[float, float], **shared: Any) 
 
 def trained(frame: pd.DataFrame, runs: Path | None) -> dict[str, Schedule]:
     """The different schedules that the cells of the first seed were trained with, by what tells them apart."""
-    return _schedules(frame, runs, "training.schedule.")
+    return _named(_settings(frame, runs, "training.schedule."))
 
 
 def followed(frame: pd.DataFrame, runs: Path | None) -> dict[str, Schedule]:
     """The different paths that the cells of the first seed were sampled along."""
-    found = _schedules(frame, runs, "evaluation.path.")
+    found = _settings(frame, runs, "evaluation.path.")
     if not found and {"path", "alpha"} <= {*frame}:  # rows that were exported without their configs
         pairs = frame[["path", "alpha"]].drop_duplicates().itertuples(index=False)
-        given = {path_label(p, a): {"name": p} if math.isnan(a) else {"name": p, "alpha": a} for p, a in pairs}
-        found = {name: schedules.create(**values) for name, values in given.items()}
-    curves: dict[str, str] = {}  # schedules that differ in their training density alone are one path
-    for name, schedule in found.items():
+        found = [{"name": p} if math.isnan(a) else {"name": p, "alpha": a} for p, a in pairs]
+    curves: dict[str, dict[str, Any]] = {}  # schedules that differ in their training density alone are one path
+    for values in found:
+        schedule = schedules.create(**values)
         if schedule.has_path:
-            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), name)
-    return {name: found[name] for name in curves.values()}
+            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), values)
+    return _named(list(curves.values()))
 
 
-def _schedules(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str, Schedule]:
+def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[dict[str, Any]]:
+    """The different settings of schedules below ``prefix`` in the configs."""
     shared, own = configs(frame, runs)
     found: dict[str, dict[str, Any]] = {}
     for name in frame[frame.seed == frame.seed.min()].evaluation_id:
@@ -54,13 +55,17 @@ def _schedules(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str,
         values = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
         if "name" in values:
             found[str(values)] = values
+    return list(found.values())
+
+
+def _named(found: list[dict[str, Any]]) -> dict[str, Schedule]:
+    """The first schedules of ``found``, by name and what varies among those of that name."""
     told: dict[str, Schedule] = {}
-    for values in found.values():
-        alike = [other for other in found.values() if other["name"] == values["name"]]
+    for values in found:
+        alike = [other for other in found if other["name"] == values["name"]]
         varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k != "alpha"]
         title = path_label(values["name"], values.get("alpha", math.nan))
-        named = " ".join([title, *(f"{k} {values[k]}" for k in varied)])
-        told[named] = schedules.create(**values)
+        told[" ".join([title, *(f"{k} {values[k]}" for k in varied)])] = schedules.create(**values)
     return dict(list(told.items())[:SHOWN])
 
 
