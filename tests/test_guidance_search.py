@@ -147,9 +147,9 @@ def test_the_search_is_never_behind_a_grid_of_as_many_evaluations(
         return {"id": "none", "fd": score(scale["pixels"], scale["pixels_latent"])}
 
     monkeypatch.setattr(trials_module, "evaluate", evaluate)
-    found = [
-        t.value for t in searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25).study.trials
-    ]
+    done = searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25).study.trials
+    found = [trial.value for trial in done]
+    assert len({tuple(round(v, 6) for v in trial.params.values()) for trial in done}) == 25, "no point twice"
     for side in (2, 3, 4, 5):
         values = [1 + 2 * i / (side - 1) for i in range(side)]
         grid = min(score(a, b) for a in values for b in values)
