@@ -94,8 +94,13 @@ class Schedule(Plugin):
         ax.set_ylabel("$t$ latent" if y else "$t$ pixels")
         above, right = ax.inset_axes((0, 1.03, 1, 0.16), sharex=ax), ax.inset_axes((1.03, 0, 0.16, 1), sharey=ax)
         own, mass = times.t[:, [0, y]], times.weight[:, [0, y]]
-        above.hist(own[:, 0], 25, range=(0, 1), weights=mass[:, 0], color="0.6")
-        right.hist(own[:, 1], 25, range=(0, 1), weights=mass[:, 1], color="0.6", orientation="horizontal")
+        counts, _, _ = above.hist(own[:, 0], 25, range=(0, 1), weights=mass[:, 0], color="0.6")
+        others, _, _ = right.hist(
+            own[:, 1], 25, range=(0, 1), weights=mass[:, 1], color="0.6", orientation="horizontal"
+        )
+        most = max(*counts, *others)  # one scale for both: a stream that is trained seldom has the smaller area
+        above.set_ylim(0, most)
+        right.set_xlim(0, most)
         above.set_axis_off()
         right.set_axis_off()
         above.set_title(title or self.name, fontsize=8)
