@@ -201,6 +201,8 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
 
 def cell_label(row: pd.Series, frame: pd.DataFrame) -> str:
     """A cell for the margin of a grid."""
+    if "trial" in labels(frame):
+        return f"trial {row.trial}"
     names = [name for name in labels(frame) if name not in ("path", "alpha") and not pd.isna(row[name])]
     text = ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in names)
     return text + (f", {path_label(row.path, row.alpha)}" if {"path", "alpha"} <= {*frame} else "")

@@ -84,7 +84,7 @@ def page(frame: pd.DataFrame, runs: Path | None) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     template = Environment(loader=loader, autoescape=select_autoescape()).get_template("report.html")
     return template.render(
-        name=frame.attrs["sweep"], question=question, more=more.strip(), words=" ".join(frame.attrs["words"]),
+        name=frame.attrs["sweep"], question=question, more=more.strip("\n"), words=" ".join(frame.attrs["words"]),
         done=int(done.sum()), missing=list(frame.title[~done]), along=along, slides=slides, shared=shared, cells=cells,
         failures=frame.attrs["failures"], revisions=sorted({*frame.revision.dropna()}), **parts,
     )  # fmt: skip

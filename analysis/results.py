@@ -223,7 +223,10 @@ def export(sweep: str, runs: Path = Path("runs")) -> Path:
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     shutil.rmtree(folder / "samples", ignore_errors=True)
     shown = frame[frame.seed == frame.seed.min()]
-    if "trial" in frame:  # of a search the unguided and the best; the others are many and alike
+    if "trial" in frame:  # of a search its own files, and images of the unguided and the best
+        for file in (runs / "sweeps" / sweep).iterdir():
+            if file.suffix in (".png", ".yaml"):
+                shutil.copy(file, folder)
         first = next(name for name in rows[0] if name.startswith(("fd", "fid")))
         shown = frame.loc[[0, frame[first].idxmin()]]
     for name, file in samples(shown, runs).items():

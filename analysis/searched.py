@@ -53,7 +53,7 @@ def plane(frame: pd.DataFrame) -> Figure | None:
     for ax, (kind, part) in zip(axes[0], panels, strict=True):
         y = varied[1] if len(varied) > 1 else score
         style: dict[str, Any] = {"c": part[score], "cmap": "cividis", "s": 36, "edgecolors": "k", "linewidths": 0.3}
-        dots = ax.scatter(part[varied[0]], part[y], **style, vmin=frame[score].min(), vmax=frame[score].quantile(0.9))
+        dots = ax.scatter(part[varied[0]], part[y], **style, vmin=frame[score].min(), vmax=frame[score].quantile(0.6))
         if best in part.index:
             at = part.at[best, varied[0]], part.at[best, y]
             ax.plot(*at, "*", color="w", markeredgecolor="k", markersize=14)

@@ -117,7 +117,8 @@ def presets(trials: Trials, run: str) -> list[Path]:
         )
         files.append(trials.folder / ("guidance.yaml" if len(found) == 1 else f"guidance-{trial.number}.yaml"))
         settings = OmegaConf.to_yaml({"evaluation": evaluation.model_dump(mode="json", exclude_defaults=True)})
-        line = f"python -m lf.evaluate run={shlex.quote(run)} preset={shlex.quote(str(files[-1]))}"
+        here = files[-1].relative_to(Path.cwd()) if files[-1].is_relative_to(Path.cwd()) else files[-1]
+        line = f"python -m lf.evaluate run={shlex.quote(run)} preset={shlex.quote(str(here))}"
         replace(files[-1], f"# {told}: trial {trial.number} of {trials.name}\n# {line}\n{settings}")
     return files
 

@@ -6,10 +6,11 @@ more is taken up by the next worker: it keeps its number and its point, and what
 
 import json
 import os
+import random
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.pool import NullPool
@@ -35,36 +36,32 @@ from sweeps.work import Unit
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 STARTUP = 5  # trials before the Gaussian process chooses
-REACH = 10  # steps from a point that was tried to one that is tried instead
+WALK = 500  # steps from a point that was tried to one that is tried instead
 
 
 class Unseen(optuna.samplers.GPSampler):
-    """A Gaussian process that never asks for a point twice: where it would, it takes a new one beside it."""
+    """A Gaussian process that never asks for an evaluation twice: from one it knows it walks to a new one nearby."""
+
+    def __init__(self, space: Space, seed: int):
+        super().__init__(seed=seed, n_startup_trials=STARTUP, deterministic_objective=True)
+        self.space, self.walk = space, random.Random(seed)
 
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What Optuna's sampler gives, or a neighbour that no trial has."""
-        params = super().sample_relative(study, trial, search_space)
-        seen = {_point(other.params) for other in study.get_trials(deepcopy=False)}
-        if not params or _point(params) not in seen:
-            return params
-        ranges = {name: d for name, d in search_space.items() if isinstance(d, FloatDistribution) and d.step}
-        for reach in range(1, REACH):
-            moved = [
-                {**params, name: round(params[name] + way * reach * (d.step or 0), 6)}
-                for name, d in ranges.items()
-                for way in (1, -1)
-                if d.low <= round(params[name] + way * reach * (d.step or 0), 6) <= d.high
-            ]
-            if new := [other for other in moved if _point(other) not in seen]:
-                return new[trial.number % len(new)]
-        return params
+        """What Optuna's sampler gives, or the first point of a random walk from there that no trial has evaluated."""
+        params = proposed = super().sample_relative(study, trial, search_space)
+        tried = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        seen = {self._asks(other.params) for other in tried}
+        for _ in range(WALK if proposed else 0):
+            if self._asks(params) not in seen:
+                return params
+            name, values = self.walk.choice(list(self.space.varied.items()))
+            params = {**params, name: values.nearest(params[name] + self.walk.choice((-1, 1)) * values.step)}
+        return proposed
 
-
-def _point(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """The values of a trial, so that equal points are equal."""
-    return tuple(sorted((k, round(v, 6) if isinstance(v, float) else v) for k, v in params.items()))
+    def _asks(self, params: dict[str, Any]) -> str:
+        return self.space.evaluation({**self.space.unguided, **params}).model_dump_json()
 
 
 class Trials:
@@ -151,7 +148,7 @@ class Trials:
         seed = generator("search", self.search.seed, begun).initial_seed() % 2**32
         # A Gaussian process: few trials, few numbers, the same noise in all. It knows of the points that run.
         with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-            self.study.sampler = Unseen(seed=seed, n_startup_trials=STARTUP, deterministic_objective=True)
+            self.study.sampler = Unseen(self.space, seed)
         trial = self.study.ask()
         lease.enter_context(claim(self._lease(trial.number)))
         return self._chosen(trial)

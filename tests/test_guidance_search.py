@@ -77,6 +77,12 @@ def told(trials: Trials) -> list[tuple[object, ...]]:
     return [(t.number, t.state.name, t.params, t.values) for t in trials.study.trials]
 
 
+def distinct(trials: Trials) -> int:
+    """How many different evaluations the trials stand for."""
+    points = (trials.space.unguided | trial.params for trial in trials.study.trials)
+    return len({trials.space.evaluation(point).model_dump_json() for point in points})
+
+
 def holder(lease: Path) -> psutil.Process | None:
     """The process that holds a lease."""
     try:
@@ -147,9 +153,9 @@ def test_the_search_is_never_behind_a_grid_of_as_many_evaluations(
         return {"id": "none", "fd": score(scale["pixels"], scale["pixels_latent"])}
 
     monkeypatch.setattr(trials_module, "evaluate", evaluate)
-    done = searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25).study.trials
-    found = [trial.value for trial in done]
-    assert len({tuple(round(v, 6) for v in trial.params.values()) for trial in done}) == 25, "no point twice"
+    trials = searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25)
+    found = [trial.value for trial in trials.study.trials]
+    assert distinct(trials) == 25
     for side in (2, 3, 4, 5):
         values = [1 + 2 * i / (side - 1) for i in range(side)]
         grid = min(score(a, b) for a in values for b in values)
@@ -162,6 +168,16 @@ def test_a_retry_says_which_command_tries_again(quick: None, network: Path, caps
     state.write(trials.folder, {"cells": [], "units": [{"training": network.name}], "words": ["scale=[1,3,0.25]"]})
     line = refusal(retry.main, [trials.name, f"runs={network.parents[1]}"], capsys)
     assert f"python -m sweeps.guidance {network.name} scale=[1,3,0.25]" in line
+
+
+def test_no_evaluation_is_asked_for_twice(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # best where nothing of the latent's interval matters, as its scale is 1: many points, one evaluation
+    def evaluate(_: TrainingRun, evaluation: Evaluation) -> dict[str, object]:
+        scale = {"pixels": 1.0, "pixels_latent": 1.0, **evaluation.guidance.scale}
+        return {"id": "none", "fd": (scale["pixels"] - 1.5) ** 2 + scale["pixels_latent"]}
+
+    monkeypatch.setattr(trials_module, "evaluate", evaluate)
+    assert distinct(searched(network, "scale=[1,2,0.25]", "begin=[0,0.2,0.1]", "end=1", "shift=1", most=30)) == 30
 
 
 def test_several_objectives_give_a_front(quick: None, network: Path) -> None:
