@@ -223,10 +223,9 @@ def export(sweep: str, runs: Path = Path("runs")) -> Path:
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     shutil.rmtree(folder / "samples", ignore_errors=True)
     shown = frame[frame.seed == frame.seed.min()]
-    if "trial" in frame:  # of a search its own files, and images of the unguided and the best
-        for file in (runs / "sweeps" / sweep).iterdir():
-            if file.suffix in (".png", ".yaml"):
-                shutil.copy(file, folder)
+    if "trial" in frame:  # of a search its presets, and images of the unguided and the best
+        for file in (runs / "sweeps" / sweep).glob("*.yaml"):
+            shutil.copy(file, folder)
         first = next(name for name in rows[0] if name.startswith(("fd", "fid")))
         shown = frame.loc[[0, frame[first].idxmin()]]
     for name, file in samples(shown, runs).items():
