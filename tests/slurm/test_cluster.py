@@ -27,7 +27,7 @@ class Counts:
     def __call__(self, end: int) -> tuple[int, int, str]:
         first = self.done
         for self.done in range(first, end):
-            self.begun.touch()
+            self.begun.write_text(str(self.done))
             time.sleep(0.1)
             if first == 0 and self.done > 5:
                 time.sleep(600)  # only an interruption helps
@@ -110,8 +110,8 @@ def test_submitit_gives_results_and_an_arrays_too(cluster: Cluster, tmp_path: Pa
 def test_a_preempted_job_goes_on_where_it_was(cluster: Cluster, tmp_path: Path) -> None:
     with cluster.active():
         job = executor(tmp_path).submit(Counts(tmp_path / "begun"), 9)
-        cluster.wait((tmp_path / "begun").exists)
-        time.sleep(0.5)
+        begun = tmp_path / "begun"
+        cluster.wait(lambda: begun.exists() and int(begun.read_text() or 0) > 0)
         job._interrupt()
         first, end, restarts = job.result()
     assert first > 0 and end == 9 and restarts == "1"
