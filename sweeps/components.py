@@ -1,6 +1,6 @@
 """Which parts of Latent Forcing matter: output experts, early pixel times? (LF Table 5)
 
-    python -m sweeps.launch components seeds=[0,1,2]
+    python -m sweeps.launch components seeds=[0,1,2]    # results/; 28 min of one core
     python -m sweeps.launch components preset=imagenet256 data=shards:PATH
 
 ``all`` has one output branch a stream and draws a tenth of the pixel steps from the earliest half of the times, where

@@ -1,6 +1,6 @@
 """Does a tokenizer that reconstructs better generate better? (LF Figs. 4, 5 and discussion)
 
-    python -m sweeps.launch diffusability seeds=[0,1,2]
+    python -m sweeps.launch diffusability seeds=[0,1,2]    # results/; 38 min of one core
     python -m sweeps.launch diffusability preset=imagenet256 data=shards:PATH
 
 Latent diffusion through tokenizers of several rates, each plain and aligned to an encoder (REPA in the tokenizer).

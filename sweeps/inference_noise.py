@@ -1,6 +1,6 @@
 """Should finished latents be given fresh noise in sampling? (LF Table 7)
 
-    python -m sweeps.launch inference_noise seeds=[0,1,2]
+    python -m sweeps.launch inference_noise seeds=[0,1,2]    # results/; 12 min of one core
     python -m sweeps.launch inference_noise preset=imagenet256 data=shards:PATH
 
 One training is sampled with a growing share of fresh noise in its finished latents; no training is run that

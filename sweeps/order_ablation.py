@@ -1,7 +1,7 @@
 """Does the order of denoising matter, and for which latents? (LF Table 1, Fig. 3)
 
     python -m sweeps.launch order_ablation                   # toy, embedded data, one seed
-    python -m sweeps.launch order_ablation seeds=[0,1,2]     # what results/order_ablation holds
+    python -m sweeps.launch order_ablation seeds=[0,1,2]     # results/; 47 min of one core
     python -m sweeps.launch order_ablation preset=imagenet256 data=shards:PATH
 
 One `independent` model a latent is sampled along `shifted` paths from pixels-first (alpha = 1/64) to latents-first

@@ -1,6 +1,6 @@
 """At which times should pixels (P_mean) and latents (D_mean) be trained most? (LF Tables 3, 4)
 
-    python -m sweeps.launch p_mean_d_mean seeds=[0,1,2]
+    python -m sweeps.launch p_mean_d_mean seeds=[0,1,2]    # results/; 36 min of one core
     python -m sweeps.launch p_mean_d_mean preset=imagenet256 data=shards:PATH
 
 One of the two means of the logit-normal is changed, the other stays. A latent of 8 channels is told apart from noise

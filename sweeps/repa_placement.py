@@ -1,6 +1,6 @@
 """Where should REPA act: in the tokenizer or in the diffusion model, and at which block? (method, REPA)
 
-    python -m sweeps.launch repa_placement seeds=[0,1,2]
+    python -m sweeps.launch repa_placement seeds=[0,1,2]    # results/; 65 min of one core
     python -m sweeps.launch repa_placement preset=imagenet256 data=shards:PATH
 
 In pixels: JiT without alignment, and aligned at the input of each block. In latents: the same network over a tokenizer

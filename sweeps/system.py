@@ -1,6 +1,6 @@
 """How far does it get at length, with all parts and its best guidance? (LF Table 11)
 
-    python -m sweeps.launch system seeds=[0,1,2]
+    python -m sweeps.launch system seeds=[0,1,2]    # results/; 30 min of one core
     python -m sweeps.launch system preset=imagenet256 data=shards:PATH
 
 JiT and LF with output experts, longer than in the ablations: two and a half times, on `shapes` twice. LF's system row
