@@ -19,7 +19,7 @@ import torch
 from rich.table import Table
 
 from lf import data
-from lf.config import Training, help_of, merge, overrides, parse
+from lf.config import Training, help_of, merge, overrides, parse, preset
 from lf.door import door
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
@@ -43,7 +43,9 @@ def settings(words: Sequence[str]) -> Launch:
         key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")
     }
     given["training"] = merge(given.get("training", {}), bare)
-    return parse(Launch, given, "launch")
+    launch = parse(Launch, given, "launch")
+    preset(launch.preset)  # an unknown one is said here
+    return launch
 
 
 def workers_of(launch: Launch) -> int:
