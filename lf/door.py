@@ -13,7 +13,8 @@ def door(main: Callable[[list[str]], None]) -> NoReturn:
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        said = " ".join(str(error).split())
+        sys.stderr.write(f"error: {said}\n")  # at once: other processes write there, too
         sys.exit(2)
     except stop.Stopped as stopped:
         print(f"stopped ({stopped}); the same command goes on from there", file=sys.stderr)
