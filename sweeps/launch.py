@@ -23,6 +23,7 @@ from lf.config import Training, help_of, merge, overrides, parse, preset
 from lf.door import door
 from lf.errors import UserError, nearest
 from lf.evaluate import evaluate
+from lf.presets import MODELS
 from lf.train import train
 from sweeps import cluster as clusters
 from sweeps import state
@@ -122,6 +123,8 @@ def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
     name, module = question(asked_as)
     profile, where = clusters.load(launch.cluster)
     launch = launch.placed(profile)
+    if not asked_as.endswith(".py") and launch.preset not in MODELS:
+        raise UserError(f"preset={launch.preset}: the paper's questions know {nearest(launch.preset, MODELS)}")
     asked: list[Cell] = list(module.cells(launch))
     sample = asked[0].training
     data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know

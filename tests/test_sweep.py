@@ -183,6 +183,7 @@ def test_the_list_names_the_sweep_and_its_question(capsys: pytest.CaptureFixture
         ([NAME, "evaluation.steps=5"], "steps=5"),
         ([NAME, "schedule=cascaded"], "schedule"),
         ([NAME, "preset=imagenet"], "imagenet256"),
+        ([NAME, "preset=lf_l_200"], "imagenet256"),
         ([NAME, "data=digit"], "digits"),
         ([NAME, "data=folder:/nonesuch"], "/nonesuch"),
         ([NAME, "seeds=[]"], "seeds"),
