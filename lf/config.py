@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -226,7 +227,8 @@ class Evaluation(Sampling, Judging):
 
 def identity(*parts: Any) -> str:
     """The name of a run: a hash of everything that makes it what it is."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return re.sub(r"^\d(\d*(e\d+)?)$", r"a\1", name)  # YAML and CSV would read 9e3051239878 as a number
 
 
 def preset(name: str) -> dict[str, Any]:

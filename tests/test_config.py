@@ -8,6 +8,7 @@ import pytest
 
 from lf.command import config_from
 from lf.config import Evaluation, Sampling, Training, merge, overrides, parse
+from lf.config import identity as name_of
 from lf.errors import UserError
 from lf.network import NetworkConfig
 from lf.runs import training_run
@@ -194,6 +195,13 @@ def test_a_config_read_back_from_its_run_has_the_same_identity() -> None:
     run = training_run(training(lr=1 / 3, network={"patch": 8, "depth": 5}))
     stored = {key: value for key, value in run.config.items() if key != "data_digest"}
     assert training_run(parse(Training, stored)).id == run.id
+
+
+def test_the_name_of_a_run_is_text_wherever_it_is_written() -> None:
+    """Of 2,000 hashes some fifteen are digits, or digits and one e, which YAML reads as a number."""
+    names = [name_of(number) for number in range(2000)]
+    assert [overrides([f"run={name}"]) for name in names] == [{"run": name} for name in names]
+    assert len({len(name) for name in names}) == 1 and len(set(names)) == 2000
 
 
 def test_another_content_of_the_same_folder_is_another_run(tmp_path: Path) -> None:
