@@ -13,13 +13,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
-from torchvision.utils import make_grid
 
 from analysis import measured, order, searched
 from analysis.order import MARKERS, STYLES, subplots
 from analysis.protocol import comparable, shared
 from analysis.results import curves, samples
-from analysis.tables import header, label_text, labels, path_label, scores, source, tokenizers
+from analysis.tables import header, label_text, labels, named, path_label, scores, source, tokenizers
 from lf.door import door
 
 STYLE: dict[Any, Any] = {
@@ -82,9 +81,9 @@ def lines(ax: Axes, frame: pd.DataFrame, x: str, score: str, by: list[str]) -> N
     for i, (key, part) in enumerate(drawn or [((), frame)]):
         at = part.groupby(x)[score].agg(["mean", "std"])
         style: dict[str, Any] = {"marker": MARKERS[i % 8], "linestyle": STYLES[i % 4] if drawn else "none"}
-        named = ", ".join(f"{name} {label_text(value)}" for name, value in zip(by, key, strict=False))
+        title = ", ".join(f"{name} {label_text(value)}" for name, value in zip(by, key, strict=False))
         colour = sns.color_palette("colorblind")[i % 10]
-        ax.errorbar(at.index, at["mean"], at["std"].fillna(0), **style, capsize=2, color=colour, label=named)
+        ax.errorbar(at.index, at["mean"], at["std"].fillna(0), **style, capsize=2, color=colour, label=title)
 
 
 def score_against_numbers(frame: pd.DataFrame) -> Figure | None:
@@ -188,24 +187,10 @@ def sample_grid(frame: pd.DataFrame, runs: Path | None, columns: int = 12) -> Fi
         return None
     size = (0.55 * columns + 1.8, 0.56 * len(chosen))
     figure, axes = subplots(len(chosen), 1, size)
-    for ax, (_, row) in zip(axes[:, 0], chosen.iterrows(), strict=True):
-        images = load_file(files[row.evaluation_id])["images"][:columns]
-        grid = make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0)
-        ax.imshow(grid.numpy(), interpolation="none")  # every pixel as it is, and small files
-        ax.set_ylabel(cell_label(row, frame), rotation=0, ha="right", va="center", fontsize=7)
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-        sns.despine(ax=ax, left=True, bottom=True)
+    for ax, name, title in zip(axes[:, 0], chosen.evaluation_id, named(chosen), strict=True):
+        measured.show(ax, load_file(files[name])["images"][:columns], columns)
+        ax.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=7)
     return figure
-
-
-def cell_label(row: pd.Series, frame: pd.DataFrame) -> str:
-    """A cell for the margin of a grid."""
-    if "trial" in labels(frame):
-        return f"trial {row.trial}"
-    names = [name for name in labels(frame) if name not in ("path", "alpha") and not pd.isna(row[name])]
-    text = ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in names)
-    return text + (f", {path_label(row.path, row.alpha)}" if {"path", "alpha"} <= {*frame} else "")
 
 
 def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:

@@ -2,8 +2,21 @@
 
 import pandas as pd
 
+from analysis import measured
 from analysis.protocol import comparable
-from analysis.tables import KINDS, SCORES, header, label_text, labels, path_label, scores, source, tokenizers
+from analysis.tables import (
+    KINDS,
+    by_seed,
+    clear,
+    header,
+    label_text,
+    labels,
+    path_label,
+    scores,
+    sign,
+    source,
+    tokenizers,
+)
 from lf.door import door
 
 
@@ -16,40 +29,40 @@ def findings(frame: pd.DataFrame) -> list[str]:
     comparable(frame)
     if "trial" in labels(frame):
         return searched(frame)
-    return order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
+    told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
+    return told + measured.findings(frame)
 
 
 def comparisons(frame: pd.DataFrame) -> list[str]:
     """Best against worst cell of those guided and labelled alike, and guided against unguided, by the first score.
 
-    Differences are taken seed by seed, and one is more than the spread if it is larger than its own standard deviation
-    and of one sign in every seed. Best and worst are picked after the fact: of many cells, some are apart by chance.
+    Differences are taken seed by seed, and more than the spread where they are `clear`. Best and worst are picked after
+    the fact: of many cells, some are apart by chance.
     """
     if not scores(frame):
         return []
     score = scores(frame)[0]
-    sign = 1 if SCORES[score][1] == "↓" else -1
     kinds = [name for name in KINDS if name in labels(frame)]
     cells = frame.dropna(subset=[score])
     lines = []
     for values, part in cells.groupby(kinds, sort=False) if kinds else [((), cells)]:
         title = "".join(f"{name} {value}: " for name, value in zip(kinds, values, strict=True))
-        by_seed = _by_seed(part, score, kinds)
-        ranked = (sign * by_seed.mean()).sort_values().index
+        seeds = by_seed(part, score, kinds)
+        ranked = (sign(score) * seeds.mean()).sort_values().index
         if len(ranked) > 1:
             first, last = ranked[0], ranked[-1]
-            gain = (sign * (by_seed[last] - by_seed[first])).dropna()
+            gain = (sign(score) * (seeds[last] - seeds[first])).dropna()
             lines.append(
-                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(by_seed[first])}, "
-                f"worst with {last}, {_spread(by_seed[last])}; apart by {_spread(gain)}{_clear(gain)}."
+                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(seeds[first])}, "
+                f"worst with {last}, {_spread(seeds[last])}; apart by {_spread(gain)}{_clear(gain)}."
             )
     if len(tokenizers(cells)):
         lines.append(_reconstruction(tokenizers(cells), score))
     if "guidance" in kinds:
-        plain, *guided = (_by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
-        for kind, by_seed in zip(_kinds(cells)[1:], guided, strict=True):
-            gains = (sign * (plain - by_seed)).dropna(axis=1, how="all")
-            better = [cell for cell in gains if "not" not in _clear(gains[cell].dropna()) and gains[cell].mean() > 0]
+        plain, *guided = (by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
+        for kind, seeds in zip(_kinds(cells)[1:], guided, strict=True):
+            gains = (sign(score) * (plain - seeds)).dropna(axis=1, how="all")
+            better = [c for c in gains if gains[c].mean() > 0 and (len(gains) < 2 or clear(gains[c].dropna()))]
             lines.append(
                 f"guidance {kind} gains {gains.mean().min():.2f} to {gains.mean().max():.2f} on unguided; it is "
                 f"better in {len(better)} of {gains.shape[1]} cells"
@@ -61,16 +74,21 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
 def searched(frame: pd.DataFrame) -> list[str]:
     """A search's: its best trial against the first, which is unguided."""
     score = scores(frame)[0]
-    sign = 1 if SCORES[score][1] == "↓" else -1
     ordered = frame.dropna(subset=[score]).sort_values("trial")
     trials = ordered.to_dict("records")
-    first, best = trials[0], min(trials, key=lambda trial: sign * trial[score])
+    first, best = trials[0], min(trials, key=lambda trial: sign(score) * trial[score])
+    squares = [n * n for n in range(2, 8) if n * n <= len(trials)]  # as many as a full grid over two scales has
+    so_far = [min(trials[:n], key=lambda trial: sign(score) * trial[score])[score] for n in squares]
+    gain = sign(score) * (first[score] - best[score])
     point = ", ".join(f"{name} {label_text(best[name])}" for name in labels(frame) if name != "trial")
-    return [
+    text = (
         f"{header(score, frame)} of {len(ordered)} trials best with {point} (trial {best['trial']}), "
-        f"{best[score]:.2f}, against {first[score]:.2f} unguided: a gain of {sign * (first[score] - best[score]):.2f} "
-        "with one network and one noise, picked as the best of many; other noise would show less of it."
-    ]
+        f"{best[score]:.2f}, against {first[score]:.2f} unguided: a gain of {gain:.2f} with one network and one noise, "
+        "picked as the best of many; other noise would show less of it."
+    )
+    if squares:
+        text += f" After {', '.join(map(str, squares))} trials it was {', '.join(f'{value:.3f}' for value in so_far)}."
+    return [text]
 
 
 def _reconstruction(cells: pd.DataFrame, score: str) -> str:
@@ -87,19 +105,8 @@ def _kinds(cells: pd.DataFrame) -> list[str]:
     return sorted(cells.guidance.unique(), key=lambda kind: kind != "none")
 
 
-def _by_seed(part: pd.DataFrame, score: str, hidden: list[str]) -> pd.DataFrame:
-    """A row a seed, a column a cell, named by its labels."""
-    names = [name for name in labels(part) if name not in hidden] or ["sweep"]
-    rows = part.assign(sweep=part.attrs["sweep"])[names].to_dict("records")
-    text = [", ".join(f"{k} {v}" for k, v in row.items() if not pd.isna(v)) for row in rows]
-    return part.assign(cell=text).pivot_table(index="seed", columns="cell", values=score)
-
-
 def _clear(gain: pd.Series) -> str:
-    if len(gain) < 2:
-        return ""
-    alike = (gain > 0).all() or (gain < 0).all()
-    return ", more than the spread" if alike and abs(gain.mean()) > gain.std() else ", not more than the spread"
+    return f", {'' if clear(gain) else 'not '}more than the spread" if len(gain) > 1 else ""
 
 
 def order(frame: pd.DataFrame) -> list[str]:
@@ -133,10 +140,9 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
         return text + "."
     best, other = _best(first), _best(later)
     gain = fd[other] - fd[best]
-    clear = "" if gain.mean() > gain.std() and gain.min() > 0 else "not "
     text += (
         f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
-        f"latent-first gains {_spread(gain)}" + (f", {clear}more than the spread" if len(gain) > 1 else "")
+        f"latent-first gains {_spread(gain)}{_clear(gain)}"
     )
     if "agreement" in cells:
         agree = cells.groupby("where").agreement.mean()

@@ -1,6 +1,7 @@
 """Figures of what `analysis.measure` stored: what each stream tells of the other, and a trajectory."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,28 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
     return {**made}
 
 
+def findings(frame: pd.DataFrame) -> list[str]:
+    """What the square of times says, in sentences; none where nothing was measured."""
+    found, told = read(frame)
+    if not found:
+        return []
+    psnr, kept, (latents, pixels) = found["psnr"], found["structure"], found["pair"].tolist()
+    gained = [(psnr[s] - alone).max() for s, alone in enumerate(_alone(psnr))]
+    same = int((psnr[0, :, 0] - pixels).abs().argmin())
+    return [
+        f"Measured on {told['schedule']} with {told['latents']}, seed {told['seed']}, over {told['images']} images: "
+        f"the latent tells up to {gained[0]:.1f} dB of the pixels, the pixels up to {gained[1]:.1f} dB of the latent.",
+        f"Told by the latent alone (t = {found['times'][-1]:.1f}) an image has {latents:.1f} dB and its edges "
+        f"correlate by {kept[0, -1]:.2f} with the true ones; told by noisy pixels it has {pixels:.1f} dB and "
+        f"{kept[same, 0]:.2f}.",
+    ]
+
+
+def _alone(psnr: Tensor) -> tuple[Tensor, Tensor]:
+    """PSNR of pixels and of the latent where the other stream is noise, to be subtracted from theirs."""
+    return psnr[0][:, :1], psnr[1][:1, :]
+
+
 def surface(ax: Any, times: Tensor, values: Tensor, label: str, **style: Any) -> None:
     """Values over the square of times, shade and contour lines."""
     edge = times.tolist()
@@ -54,7 +77,7 @@ def cross_psnr(found: dict[str, Tensor]) -> Figure:
     """PSNR of each stream's prediction over the square, and what the other stream adds to it (as LF Fig. 5)."""
     psnr, times = found["psnr"], found["times"]
     figure, axes = subplots(2, 2, (7, 6))
-    alone = (psnr[0][:, :1], psnr[1][:1, :])  # the other stream is noise
+    alone = _alone(psnr)
     for s, name in enumerate(NAMES):
         surface(axes[s][0], times, psnr[s], f"PSNR of predicted {name} (dB)")
         surface(axes[s][1], times, psnr[s] - alone[s], f"gained from the {NAMES[1 - s]} (dB)")
@@ -90,7 +113,8 @@ def structure(found: dict[str, Tensor]) -> Figure:
     graph.set(xlabel="PSNR of the predicted image (dB)", ylabel="correlation of edges with the true image's")
     graph.legend(fontsize=7)
     a, b = found["pair"].tolist()
-    show(pictures, found["shown"], ["true", f"from latents\n{a:.1f} dB", f"from pixels\n{b:.1f} dB"])
+    names = ["true", f"from latents\n{a:.1f} dB", f"from pixels\n{b:.1f} dB"]
+    show(pictures, found["shown"].flatten(0, 1), found["shown"].shape[1], names)
     return figure
 
 
@@ -99,7 +123,7 @@ def strip(found: dict[str, Tensor], images: int = 3) -> Figure:
     film, times = found["film"], found["film_times"]
     figure, axes = subplots(1, 1, (0.62 * len(film) + 1, 0.66 * 2 * images + 0.7))
     rows = film[:, :, :images].permute(2, 1, 0, 3, 4, 5).flatten(0, 1)  # (image, stream) by frame
-    show(axes[0][0], rows, [*NAMES] * images)
+    show(axes[0][0], rows.flatten(0, 1), len(film), [*NAMES] * images)
     width = film.shape[-1] + 1
     ticks = [width * (k + 0.5) for k in range(len(film))]
     axes[0][0].set_xticks(ticks, [f"{t[0]:.2f}\n{t[1]:.2f}" for t in times.tolist()], fontsize=7)
@@ -107,12 +131,16 @@ def strip(found: dict[str, Tensor], images: int = 3) -> Figure:
     return figure
 
 
-def show(ax: Any, rows: Tensor, names: list[str]) -> None:
-    """Images ``(rows, columns, 3, H, W)`` as a grid with a name beside each row."""
-    grid = make_grid(rows.flatten(0, 1), nrow=rows.shape[1], padding=1, pad_value=255)
-    ax.imshow(grid.permute(1, 2, 0).numpy(), interpolation="none")
-    height = rows.shape[-2] + 1
-    ax.set_yticks([height * (k + 0.5) for k in range(len(rows))], names, fontsize=7)
+def tiles(images: Tensor, columns: int) -> Any:
+    """Images uint8 ``(n, 3, H, W)`` as one array ``(height, width, 3)``, a white pixel between them."""
+    return make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy()
+
+
+def show(ax: Any, images: Tensor, columns: int, names: Sequence[str] = ()) -> None:
+    """Images ``(n, 3, H, W)`` as they are, ``columns`` in a row, with a name beside each row."""
+    ax.imshow(tiles(images, columns), interpolation="none")  # every pixel as it is, and small files
+    height = images.shape[-2] + 1
+    ax.set_yticks([height * (k + 0.5) for k in range(len(names))], names, fontsize=7)
     ax.set_xticks([])
     ax.grid(False)
     ax.spines[:].set_visible(False)

@@ -77,11 +77,13 @@ def _show(name: str) -> None:
 def notebook(name: str) -> nbformat.NotebookNode:
     """A notebook that was not run yet."""
     title, text, sweeps = GROUPS[name]
-    made = []
-    for sweep in sweeps:
-        search = "python -m sweeps.guidance RUN …  # with the words in results/guidance-ID/sweep.json"
-        made += [f"    {search if '*' in sweep else f'python -m sweeps.launch {sweep} seeds=[0,1,2]'}"]
-        made += [f"    python -m analysis.results {sweep.replace('*', 'ID')}"]
+    made = [
+        "    python -m sweeps.guidance RUN …  # with the words in results/guidance-ID/sweep.json\n"
+        "    python -m analysis.results guidance-ID"
+        if sweep == "guidance-*"
+        else f"    python -m sweeps.launch {sweep} seeds=[0,1,2]\n    python -m analysis.results {sweep}"
+        for sweep in sweeps
+    ]
     start = (
         "%matplotlib inline\nfrom pathlib import Path\n\nimport matplotlib.pyplot as plt\n\n"
         "from analysis import figures, results\nfrom analysis.notebooks import show\n\n"

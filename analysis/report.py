@@ -16,7 +16,6 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from analysis import figures, measured, tables
 from analysis.findings import findings
@@ -37,9 +36,8 @@ def uri(data: bytes) -> str:
 
 def grid(images: Tensor) -> str:
     """Images uint8 ``(n, 3, H, W)`` side by side, as an address."""
-    made = make_grid(images, nrow=COLUMNS, padding=1, pad_value=255).permute(1, 2, 0).numpy()
     file = io.BytesIO()
-    Image.fromarray(made).save(file, "PNG", optimize=True)
+    Image.fromarray(measured.tiles(images, COLUMNS)).save(file, "PNG", optimize=True)
     return uri(file.getvalue())
 
 
@@ -49,10 +47,10 @@ def frames(frame: pd.DataFrame, runs: Path | None) -> tuple[str, list[dict[str, 
         return "along the path", [{"label": label, "src": grid(images)} for label, images in film]
     first = frame[frame.seed == frame.seed.min()]
     files = samples(first, runs)
-    cells = [row for _, row in first.iterrows() if row.evaluation_id in files][:SHOWN]
-    named = [(figures.cell_label(row, frame), load_file(files[row.evaluation_id])["images"]) for row in cells]
+    shown = first[first.evaluation_id.isin(files)].head(SHOWN)
     return "over the cells, with the same noise", [
-        {"label": label, "src": grid(images[: 2 * COLUMNS])} for label, images in named
+        {"label": label, "src": grid(load_file(files[name])["images"][: 2 * COLUMNS])}
+        for label, name in zip(tables.named(shown), shown.evaluation_id, strict=True)
     ]
 
 

@@ -1,6 +1,10 @@
-"""`python -m analysis.tables NAME [runs folder]`: a sweep's table as markdown, and as CSV and LaTeX beside it."""
+"""`python -m analysis.tables NAME [runs folder]`: a sweep's table as markdown, and as CSV and LaTeX beside it.
 
-from collections.abc import Callable
+Of several seeds also ``pairs.csv``: every two cells against each other, seed by seed.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,11 @@ BOLD = (
     "Bold: the best of those guided and labelled alike, where it is ahead of the second by more than the spread, "
     "√(sd₁² + sd₂²) of the two over seeds."
 )
+
+
+def sign(score: str) -> int:
+    """1 where less of a score is better, else -1: ``sign(score) * score`` is small for the best."""
+    return 1 if SCORES[score][1] == "↓" else -1
 
 
 def scores(frame: pd.DataFrame) -> list[str]:
@@ -87,12 +96,42 @@ def best(shown: pd.DataFrame, name: str) -> set[object]:
     winners: set[object] = set()
     kinds = [c for c in KINDS if c in shown]
     for _, part in shown.groupby(kinds, dropna=False) if kinds else [((), shown)]:
-        order = part.dropna(subset=[name]).sort_values(name, ascending=SCORES[name][1] == "↓")
+        order = part.dropna(subset=[name]).sort_values(name, ascending=sign(name) > 0)
         if len(order) > 1:
             (first, second), (sd, other) = order[name].iloc[:2], order[f"{name}_sd"].iloc[:2]
             if abs(first - second) > (sd**2 + other**2) ** 0.5:  # never of a missing sd
                 winners.add(order.index[0])
     return winners
+
+
+def by_seed(frame: pd.DataFrame, score: str, hidden: Collection[str] = ()) -> pd.DataFrame:
+    """A score with a row a seed and a column a cell (`named`)."""
+    return frame.assign(cell=named(frame, hidden)).pivot_table(index="seed", columns="cell", values=score, sort=False)
+
+
+def clear(gain: pd.Series) -> bool:
+    """Whether a difference is more than its spread: one sign in every seed, and a mean larger than its deviation."""
+    return len(gain) > 1 and bool((gain > 0).all() or (gain < 0).all()) and abs(gain.mean()) > gain.std()
+
+
+def pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every two cells guided and labelled alike, by every score: how far the better is ahead, seed by seed.
+
+    Columns: ``score``, the labels that both share (`KINDS`), ``better``, ``worse``, ``ahead`` and ``sd``, mean and
+    standard deviation of the difference over ``seeds``, and whether it is `clear`. Needs more than one seed.
+    """
+    kinds = [name for name in KINDS if name in labels(frame)]
+    found = []
+    for score in scores(frame):
+        for values, part in frame.groupby(kinds, sort=False) if kinds else [((), frame)]:
+            table = sign(score) * by_seed(part.dropna(subset=[score]), score, kinds)
+            for better, worse in combinations(table.mean().sort_values().index, 2):
+                gain = (table[worse] - table[better]).dropna()
+                if len(gain) > 1:
+                    told = {"score": score, **dict(zip(kinds, values, strict=True)), "better": better, "worse": worse}
+                    numbers = {"ahead": gain.mean(), "sd": gain.std(), "seeds": len(gain), "clear": clear(gain)}
+                    found.append(told | numbers)
+    return pd.DataFrame(found)
 
 
 def path_label(path: str, alpha: float) -> str:
@@ -103,6 +142,21 @@ def path_label(path: str, alpha: float) -> str:
 def label_text(value: Any) -> str:
     """A label's value: ``0.25``, ``0``, ``aligned``, and ``–`` where a cell has none."""
     return "–" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def named(frame: pd.DataFrame, hidden: Collection[str] = ()) -> pd.Series:
+    """Each row's cell for a reader, without the labels ``hidden``: ``latent tiny, α = 4``; of a search its trial."""
+    names = [name for name in labels(frame) if name not in hidden]
+    names = ["trial"] if "trial" in names else names
+    paths = {"path", "alpha"} <= {*names}
+
+    def told(row: Mapping[Any, Any]) -> str:
+        plain = [name for name in names if not (pd.isna(row[name]) or (paths and name in ("path", "alpha")))]
+        words = [f"{name} {label_text(row[name])}" for name in plain]
+        where = [path_label(row["path"], row["alpha"])] if paths else []
+        return ", ".join(words + where) or frame.attrs["sweep"]
+
+    return pd.Series([told(row) for row in frame.to_dict("records")], frame.index, dtype=str)
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
@@ -171,11 +225,17 @@ def latex(frame: pd.DataFrame) -> str:
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """``table.md``, ``table.tex`` and ``table.csv`` in ``folder``."""
-    made = {"md": markdown(frame) + "\n", "tex": latex(frame), "csv": table(frame).to_csv(index=False)}
-    for kind, text in made.items():
-        replace(folder / f"table.{kind}", text)
-    return [folder / f"table.{kind}" for kind in made]
+    """``table.md``, ``table.tex``, ``table.csv`` and, of several seeds, ``pairs.csv`` in ``folder``."""
+    made = {
+        "table.md": markdown(frame) + "\n",
+        "table.tex": latex(frame),
+        "table.csv": table(frame).to_csv(index=False),
+    }
+    if frame.seed.nunique() > 1:
+        made["pairs.csv"] = pairs(frame).to_csv(index=False, float_format="%.4g")
+    for name, text in made.items():
+        replace(folder / name, text)
+    return [folder / name for name in made]
 
 
 def source(argv: list[str], what: str) -> tuple[pd.DataFrame, Path, Path | None]:

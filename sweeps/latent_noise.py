@@ -11,11 +11,12 @@ Published (ImageNet-256, FID-10K unguided) at 80 and 200 epochs: β 0 13.97, 16.
 
 from collections.abc import Iterator
 
+from lf.presets import ABLATION
 from sweeps.plan import Cell, Launch
 
 BETAS = (0.0, 0.25, 0.5)
 SHORT = 2 / 5
-LONG = {"shapes": 0.5, "imagenet256": 2.5}  # of the preset's steps
+LONG = {"shapes": 1.0, "imagenet256": 2.5}  # of an ablation's steps
 
 
 def cells(launch: Launch) -> Iterator[Cell]:
@@ -23,6 +24,6 @@ def cells(launch: Launch) -> Iterator[Cell]:
     for seed in launch.seeds:
         for length, share in (("long", 1.0), ("short", SHORT)):
             for beta in BETAS:
-                times = share * LONG[launch.preset]
+                times = share * LONG[launch.preset] * ABLATION[launch.preset]
                 training = launch.model("lf", times, seed=seed, schedule={"beta": beta})
                 yield from launch.scored({"latent_noise": beta, "length": length}, training)

@@ -258,11 +258,11 @@ def _quick(encoder: Encoder, steps: int) -> Encoder:
 
 
 def _clashes(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that both set."""
+    """Keys that both set, to different values."""
     for key in given.keys() & fixed.keys():
         if isinstance(given[key], Mapping) and isinstance(fixed[key], Mapping):
             yield from (f"{key}.{below}" for below in _clashes(given[key], fixed[key]))
-        else:
+        elif given[key] != fixed[key]:
             yield key
 
 

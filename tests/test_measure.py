@@ -51,6 +51,9 @@ def test_the_square_and_the_film_are_stored_small_and_drawn_without_the_network(
     written = {file.stem for file in figures.write(frame, tmp_path / "figures", store)}
     assert {"cross_psnr", "difficulty", "structure", "film"} <= written
     assert len(measured.film(frame, store)) == len(found["film"])
+    gained, kept = measured.findings(frame)
+    assert f"up to {(found['psnr'][0] - found['psnr'][0][:, :1]).max():.1f} dB of the pixels" in gained
+    assert f"{found['pair'][0]:.1f} dB and its edges correlate by {found['structure'][0, -1]:.2f}" in kept
     other = frame.assign(training_id="another")
     other.attrs = frame.attrs
     assert not measured.figures(other, store), "a measurement of a training that is not among the rows"

@@ -53,6 +53,8 @@ def test_the_single_schedules_draw_the_times_of_a_latent_alike() -> None:
     cells = list(questions()["single_schedule"].cells(settings([])))
     assert len({cell.training.schedule.name for cell in cells}) == 3
     assert {cell.training.schedule.model_dump()["D_mean"] for cell in cells} == {-0.4}
+    given = questions()["single_schedule"].cells(settings(["schedule.D_mean=-1.5"]))
+    assert {cell.training.schedule.model_dump()["D_mean"] for cell in given} == {-1.5}
 
 
 @pytest.mark.slow

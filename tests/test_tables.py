@@ -33,7 +33,7 @@ def test_every_sweep_has_a_table_with_a_row_a_cell_and_its_own_labels(name: str,
     assert labels <= {*shown} and "seed" not in shown and "title" not in shown
     first = frame.head(3)
     assert shown.fd[0] == pytest.approx(first.fd.mean()) and shown.fd_sd[0] == pytest.approx(first.fd.std())
-    files = {file.suffix: file.read_text() for file in tables.write(frame, tmp_path)}
+    files = {file.suffix: file.read_text() for file in tables.write(frame, tmp_path) if file.stem == "table"}
     head, rule, *rows = [line for line in files[".md"].split("\n\n")[0].splitlines()]
     assert len(rows) == len(CELLS[name]) and "FD-shapes ↓" in head and "±" in rows[0]
     assert "100 images of shapes" in files[".md"] and "over 3 training seeds" in files[".md"]
@@ -134,6 +134,15 @@ def test_best_is_bold_only_where_it_leads_by_more_than_the_spread(tmp_path: Path
     assert "**-2.00 ± 1.00**" in tables.markdown(apart(-3.0)) and r"\textbf{-2.00 $\pm$ 1.00}" in tables.latex(
         apart(-3.0)
     )
+    pairs = tables.pairs(apart(-3.0))
+    fd = pairs[(pairs.score == "fd") & (pairs.guidance == "cfg")].set_index(["better", "worse"])
+    assert len(fd) == 3 == (fd.seeds == 3).sum(), "three cells, every two of them once, guided apart from unguided"
+    first = fd.loc["components all"]
+    assert first.ahead.tolist() == [3, 3] and first.sd.tolist() == [0, 0] and first.clear.all()
+    other = fd.loc[[pair for pair in fd.index if pair[0] != "components all"][0]]
+    assert other.ahead == 0 and not other.clear, "alike in every seed"
+    tables.write(apart(-3.0), tmp_path)
+    assert len(pd.read_csv(tmp_path / "pairs.csv")) == len(pairs)
     assert not tables.best(tables.table(apart(-1.0)), "fd"), "sd 1 each: a lead of 1 is within √2"
     assert not tables.best(tables.table(apart(-3.0)[lambda f: f.seed == 0]), "fd"), "one seed has no spread"
 
