@@ -54,12 +54,10 @@ def plane(frame: pd.DataFrame) -> Figure | None:
         y = varied[1] if len(varied) > 1 else score
         style: dict[str, Any] = {"c": part[score], "cmap": "cividis", "s": 36, "edgecolors": "k", "linewidths": 0.3}
         dots = ax.scatter(part[varied[0]], part[y], **style, vmin=frame[score].min(), vmax=frame[score].quantile(0.6))
-        if best in part.index:
-            at = part.at[best, varied[0]], part.at[best, y]
-            ax.plot(*at, "*", color="w", markeredgecolor="k", markersize=14)
-            told = part[score].round(SCORES[score][0]).at[best]
-            ax.annotate(str(told), at, (7, 7), textcoords="offset points", fontsize=8)
         ax.set(xlabel=varied[0].replace(".", " of "), title=kind)
+        if best in part.index:
+            ax.plot(part.at[best, varied[0]], part.at[best, y], "*", color="w", markeredgecolor="k", markersize=14)
+            ax.set_title(f"{kind}  ☆ {part[score].round(SCORES[score][0]).at[best]}".strip())
     axes[0][0].set_ylabel(varied[1].replace(".", " of ") if len(varied) > 1 else header(score, frame))
     if len(varied) > 1:
         figure.colorbar(dots, ax=list(axes[0]), label=header(score, frame), extend="max", shrink=0.9)

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from lf.errors import UserError
 from lf.files import replace_tensors
@@ -29,7 +28,7 @@ def ema_name(index: int) -> str:
 def save(
     folder: Path,
     network: nn.Module,
-    emas: Sequence[AveragedModel],
+    emas: Sequence[nn.Module],
     optimizer: torch.optim.Optimizer,
     step: int,
     losses: Tensor,
@@ -37,7 +36,7 @@ def save(
     """Writes ``folder``'s checkpoint and keeps the one before."""
     tensors = {f"raw.{k}": v for k, v in network.state_dict().items()}
     for index, ema in enumerate(emas):
-        tensors |= {f"{ema_name(index)}.{k}": v for k, v in ema.module.state_dict().items()}
+        tensors |= {f"{ema_name(index)}.{k}": v for k, v in ema.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
     replace_tensors(folder / "next.safetensors", tensors | {"losses": losses}, {"step": str(step)})
@@ -85,7 +84,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
 
 
 def restore(
-    folder: Path, network: nn.Module, emas: Sequence[AveragedModel], optimizer: torch.optim.Optimizer
+    folder: Path, network: nn.Module, emas: Sequence[nn.Module], optimizer: torch.optim.Optimizer
 ) -> tuple[int, Tensor]:
     """Fills network, averages and optimizer from ``folder``; returns the step and the losses so far.
 
@@ -102,8 +101,7 @@ def restore(
         print(f"warning: {error}; going on from {file.name}, step {step}", file=sys.stderr)
     fill(network, part(tensors, "raw"), file)
     for index, ema in enumerate(emas):
-        fill(ema.module, part(tensors, ema_name(index)), file)
-        ema.n_averaged.fill_(step)  # at 0 the next update would copy the weights instead of averaging
+        fill(ema, part(tensors, ema_name(index)), file)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part(tensors, "optimizer").items():
         number, _, name = key.partition(".")

@@ -71,12 +71,11 @@ class LatentForcing(nn.Module, ModelHubMixin, library_name="lf", tags=["latent-f
             of = rows[i] if rows else slice(None)
             loss = flow.velocity_loss(a[of], a_hat.float(), t[of, i], weight[of, i], config.schedule.t_clip)
             parts.append(loss * (len(a_hat) / len(t)))  # a mean over the whole batch
-        losses = torch.stack(parts)
-        total = (losses * losses.new_tensor([s.loss_weight for s in self.streams])).sum()
+        total = torch.stack([s.loss_weight * loss for s, loss in zip(self.streams, parts, strict=True)]).sum()
         if align is not None:
             apart = 1 - cosine_similarity(tapped.float(), align.flatten(2).mT, -1).mean(1)
             total = total + config.repa_weight * (apart * (weight.sum(1) > 0)).mean()  # not of damaged images
-        return torch.cat([total[None], losses])
+        return torch.stack([total, *parts])
 
     forward = loss  # what DistributedDataParallel calls
 

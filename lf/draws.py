@@ -44,5 +44,5 @@ def drawn(
     dropped = torch.rand(config.batch, generator=draw)[mine] < config.label_dropout
     y = batch.labels.masked_fill(dropped, null)
     t, weight = config.schedule.sample(config.batch, generator=draw)
-    times = Times(t[mine].to(device), weight[mine] * batch.valid[:, None])
+    times = Times(t[mine].to(device, non_blocking=True), weight[mine] * batch.valid[:, None])
     return x, [e * config.noise_scale for e in noise], times, y.to(device, non_blocking=True), align

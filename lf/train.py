@@ -11,13 +11,13 @@ import sys
 import time
 import warnings
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lf import checkpoint, data, stop
 from lf.command import config_from
@@ -56,7 +56,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
 
     torch.manual_seed(config.seed)
     model = LatentForcing(config, len(images.classes)).to(device)
-    emas = [AveragedModel(model.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) for decay in config.ema]
+    emas = [deepcopy(model.network).requires_grad_(False) for _ in config.ema]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
@@ -98,8 +98,8 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
             group["lr"] = config.lr_at(step)
         optimizer.step()
         optimizer.zero_grad()
-        for ema in emas:
-            ema.update_parameters(model.network)
+        for ema, decay in zip(emas, config.ema, strict=True):
+            average(ema, model.network, decay if step else 0)  # it starts at the weights of the first step
         losses[step] = world.mean(loss)
 
         log.step(step + 1, losses)
@@ -113,6 +113,15 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         return {}  # the first one has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses)
     return run.finish(log.close(losses))
+
+
+@torch.no_grad()
+def average(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """``ema ← decay · ema + (1 - decay) · network``, all weights at once.
+
+    As torch's `AveragedModel`, but that copies a counter to the device at every step, and waits for it.
+    """
+    torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
 
 
 def main(argv: list[str]) -> None:
