@@ -4,15 +4,11 @@ import os
 import shutil
 import signal
 import time
-from contextlib import nullcontext
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from toy import LATENT, PLAIN, WORDS, refusal, run, start, training
 
 from lf import checkpoint
@@ -20,7 +16,7 @@ from lf.config import Training
 from lf.denoiser import LatentForcing
 from lf.runs import training_run
 from lf.schedules import Times
-from lf.train import average, main, train
+from lf.train import main, train
 
 CASCADED = [LATENT, "schedule=cascaded"]
 
@@ -88,37 +84,6 @@ def test_the_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
             expected = decay * first[f"raw.{name}"] + (1 - decay) * second[f"raw.{name}"]
             torch.testing.assert_close(second[f"{ema}.{name}"], expected, rtol=1e-6, atol=1e-8)
     assert any(not second[f"ema.{name}"].equal(second[f"raw.{name}"]) for name in names)
-
-
-class Waits(TorchDispatchMode):
-    """Refuses copies that make the host wait until the device has them."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.ops.aten._to_copy.default and args[0].is_cpu and not kwargs.get("non_blocking"):
-            assert torch.device(kwargs.get("device") or "cpu").type == "cpu", "a copy that waits"
-        return func(*args, **kwargs)
-
-
-def test_no_part_of_a_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On `meta` a tensor has no values: who asks for one, and would make a GPU's host wait, gets an error."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # does not know that device
-    config = training(*CASCADED, "network.expert_width=32")
-    model = LatentForcing(config, 10).to("meta")
-    x, noise = ([torch.empty(8, *s.shape, device="meta") for s in config.streams] for _ in range(2))
-    drawn = config.schedule.sample(8, generator=torch.Generator().manual_seed(0))
-    times = Times(drawn.t.to("meta"), drawn.weight)  # weights stay on the CPU
-    ema, y = deepcopy(model.network), torch.empty(8, dtype=torch.long, device="meta")
-    with Waits():
-        losses = model.loss(x, noise, times, y)
-        losses[0].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        average(ema, model.network, 0.9)
-        with pytest.raises(AssertionError, match="a copy that waits"):
-            times.weight.to("meta")
-    assert losses.shape == (3,) and all(p.grad is not None for p in model.parameters())
-    with pytest.raises(RuntimeError):
-        losses[0].item()
 
 
 @pytest.mark.parametrize("harm", ["truncated", "garbage", "empty"])
