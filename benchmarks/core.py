@@ -126,7 +126,8 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, title=case, title_justify="left", pad_edge=False)
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
-        table.add_column(name.replace("_", " "), justify="left" if name == "variant" else "right")
+        text = all(isinstance(row.get(name), str) for row in rows)
+        table.add_column(name.replace("_", " "), justify="left" if text else "right")
     for row in rows:
         values = (row.get(name) for name in names)
         table.add_row(*("" if v is None else f"{v:.3g}" if isinstance(v, float | int) else str(v) for v in values))

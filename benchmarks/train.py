@@ -6,6 +6,7 @@ batch=… dtype=bfloat16 cases=experts; add `latents` there by caching them firs
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,7 @@ import torch
 from pydantic import Field
 
 from benchmarks import baseline
-from benchmarks.core import Bench, compare, config_of, now
+from benchmarks.core import Bench, compare, config_of, now, show
 from lf.config import DType, Names, Training, merge, parse, preset
 from lf.errors import UserError, nearest
 from lf.flops import forward_flops
@@ -23,6 +24,7 @@ from lf.network import Network
 from lf.train import train
 
 SKIPPED = 10  # steps, in which it may compile
+SHOWN = 16  # operations of a profile
 CASES: dict[str, dict[str, Any]] = {
     "jit": {"schedule": {"name": "pixel_only"}, "latents": [], "network": {"expert_width": 0}},
     "lf": {"schedule": {"name": "cascaded"}, "network": {"expert_width": 0}},
@@ -41,6 +43,7 @@ class Train(Bench):
     batch: int = Field(64, ge=1, description="images a step")
     steps: int = Field(100, ge=1, description="of a training, after those that may compile")
     dtype: DType = "bfloat16"
+    profile: bool = Field(False, description="print what the steps of `lf` spend their time in, too")
 
 
 def needed(config: Training) -> float:
@@ -56,16 +59,41 @@ def needed(config: Training) -> float:
 
 
 class Watched(Log):
-    """The log of a training, which also tells how long the steps took that came after the first ones."""
+    """The log of a training, which also times, and may profile, the steps that come after the first ones."""
 
     seconds = 0.0
+    profiler: torch.profiler.profile | None = None
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         super().step(step, losses)
         if step == SKIPPED:
+            if Watched.profiler:
+                Watched.profiler.start()
             Watched.seconds = -now(self.world.device)
         if step == self.run.training.steps:
             Watched.seconds += now(self.world.device)
+            if Watched.profiler:
+                Watched.profiler.stop()
+
+
+def spent(profiler: torch.profiler.profile, steps: int) -> list[dict[str, Any]]:
+    """The operations that take most, of the device if there is one, each without those that it calls."""
+    taken: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    on_device = any(event.self_device_time_total for event in profiler.key_averages())
+    for event in profiler.key_averages():
+        name = "kernels of the compiler" if "CompiledFxGraph" in event.key else event.key[:60]
+        taken[name] += event.self_device_time_total if on_device else event.self_cpu_time_total
+        calls[name] += event.count
+    return [
+        {
+            "operation": name,
+            "share": micros / taken.total(),
+            "ms_a_step": micros / steps / 1e3,
+            "calls_a_step": calls[name] / steps,
+        }
+        for name, micros in taken.most_common(SHOWN)
+    ]
 
 
 def main(argv: list[str]) -> None:
@@ -98,3 +126,8 @@ def main(argv: list[str]) -> None:
                 items=config.batch * config.steps,
                 needed=config.steps * needed(training),
             )
+            if config.profile:
+                Watched.profiler = torch.profiler.profile()
+                ours()
+                show(f"{case}: where the steps of lf go", spent(Watched.profiler, config.steps))
+                Watched.profiler = None
