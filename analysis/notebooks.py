@@ -67,7 +67,9 @@ def show(pattern: str) -> None:
 def _show(name: str) -> None:
     frame = analysis.load(name, runs=None)
     question = frame.attrs["question"].partition("\n")[0]
-    display(Markdown(f"### {name}\n\n{question if question != name else ''}"))  # type: ignore[no-untyped-call]
+    words = f"`{' '.join(frame.attrs['words'])}`" if frame.attrs["words"] else ""
+    title = f"### {name}\n\n{question if question != name else ''}\n\n{words}"
+    display(Markdown(title))  # type: ignore[no-untyped-call]
     display(Markdown(tables.markdown(frame)))  # type: ignore[no-untyped-call]
     display(Markdown("\n".join(f"- {line}" for line in findings(frame))))  # type: ignore[no-untyped-call]
     for title, figure in figures.figures(frame, None).items():
