@@ -270,7 +270,10 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
                     continue
                 process = holder(lease)
                 if process and process.pid not in killed:
-                    process.send_signal(signal.SIGSTOP)  # it cannot finish now
+                    try:
+                        process.send_signal(signal.SIGSTOP)  # it cannot finish now
+                    except psutil.NoSuchProcess:  # it just has
+                        continue
                     study = optuna.load_study(
                         study_name=lease.parents[1].name,
                         storage=optuna.storages.JournalStorage(

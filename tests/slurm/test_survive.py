@@ -364,7 +364,8 @@ class Chaos:
         job = self._one("RUNNING")
         processes = processes_of(job) if job else []
         for process in processes:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # its parent ended first, and it with it
+                process.kill()
         return bool(processes)
 
     def node(self) -> bool:
@@ -481,7 +482,8 @@ def test_without_accounting_or_launcher_what_was_lost_is_told_and_the_same_comma
     victims = processes_of(jobs[hit["key"]])
     assert victims and not bare.there(hit)
     for process in victims:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     wait(lambda: queue().get(jobs[hit["key"]]) == "FAILED")
     time.sleep(3.5)  # for so long SLURM's last answer is good
     said = bare.status("mine")
