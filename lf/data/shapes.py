@@ -18,6 +18,7 @@ KINDS = {"shape": len(SHAPES), "hue": HUES, "orientation": ORIENTATIONS}
 
 PERIOD = 1 / 6  # of the texture, in image widths
 NOISE = 0.04  # standard deviation, of [0, 1]
+PART = 250  # images that are painted at once: so many fit a cache
 VERSION = 1  # part of the draw of every image: a new version is a new data set
 
 
@@ -29,6 +30,20 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
         resolution: height and width in pixels.
         agree: False draws the two objects independently (to train a judge that looks at each by itself).
     """
+    starts = range(0, max(len(indices), 1), PART)
+    pixels, labels, kinds = zip(*(_part(indices[k : k + PART], resolution, agree) for k in starts), strict=True)
+    drawn = np.concatenate(kinds)
+    facts = {
+        f"{place}.{kind}": torch.from_numpy(drawn[:, side, k].copy())
+        for side, place in enumerate(("left", "right"))
+        for k, kind in enumerate(KINDS)
+    }
+    images, classes = torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+    return Images("shapes", f"{VERSION} {indices}", images, classes, CLASSES, facts)
+
+
+def _part(indices: range, resolution: int, agree: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels uint8, labels, and both sides' shape, hue and orientation ``(n, 2, 3)``, of some images."""
     n = len(indices)
     kinds = np.empty((n, 2, 3), np.int64)  # image, side, (shape, hue, orientation)
     free = np.empty((n, 2, 4))  # image, side, (x, y, size, phase)
@@ -58,13 +73,7 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
         painted = colour * (0.6 + 0.4 * wave)[:, None]
         image = image + mask[:, None] * (painted - image)
     image = np.clip(image + NOISE * noise, 0, 1)
-    facts = {
-        f"{place}.{kind}": torch.from_numpy(kinds[:, side, k].copy())
-        for side, place in enumerate(("left", "right"))
-        for k, kind in enumerate(KINDS)
-    }
-    pixels = torch.from_numpy((image * 255).round().astype(np.uint8))
-    return Images("shapes", f"{VERSION} {indices}", pixels, torch.from_numpy(labels), CLASSES, facts)
+    return (image * 255).round().astype(np.uint8), labels, kinds
 
 
 def _colour(hue: np.ndarray, saturation: float, value: np.ndarray | float) -> np.ndarray:
