@@ -68,7 +68,7 @@ def rows(file: Path) -> list[dict]:
 TINY = {
     "sample": (["resolution=32", "steps=2", "cases=unguided"], {"baseline", "lf"}),
     "train": (["cases=experts", "steps=1", "batch=4", "expert_width=32", "latent={name: pixels, cells: 2}",
-               "data=digits"], {"baseline", "lf"}),
+               "data=digits", "profile=true"], {"baseline", "lf"}),
     "data": (["n=8", "resolution=32", "batch=4"], {"originals", "png shards", "jpg shards"}),
 }  # fmt: skip
 
@@ -82,6 +82,7 @@ def test_variants_are_timed_and_their_rows_kept(command: str, kept: Path, capsys
     assert all(row["seconds"] > 0 and row["machine"] and row["command"] and row["revision"] for row in found)
     out = capsys.readouterr().out
     assert all(variant in out for variant in variants)
+    assert ("aten::mm" in out.partition("where the steps of lf go")[2]) == (command == "train")
 
 
 @pytest.mark.parametrize(
