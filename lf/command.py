@@ -32,7 +32,7 @@ def config_from(
         print((doc or "").strip(), "", "Keys, defaults and meaning:", *help_of(explained or model), sep="\n")
         sys.exit(0)
     given = overrides(argv)
-    if base is None or "preset" in given:
+    if base is None or ("preset" in given and "preset" not in model.model_fields):
         name = str(given.pop("preset", "shapes"))
         if section not in preset(name):
             raise UserError(f"preset={name}: has no values for this command; allowed without preset=")

@@ -11,6 +11,7 @@ from toy import refusal
 from benchmarks import __main__ as benchmarks
 from benchmarks import baseline, core
 from benchmarks.sample import needed
+from benchmarks.train import Train
 from lf.config import Sampling, Training, parse
 from lf.denoiser import LatentForcing
 
@@ -83,6 +84,12 @@ def test_variants_are_timed_and_their_rows_kept(command: str, kept: Path, capsys
     out = capsys.readouterr().out
     assert all(variant in out for variant in variants)
     assert ("aten::mm" in out.partition("where the steps of lf go")[2]) == (command == "train")
+
+
+def test_a_training_of_another_preset_can_be_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert core.config_of(["preset=lf_l_imagenet256", "batch=2"], Train, None).preset == "lf_l_imagenet256"
+    said = refusal(lambda _: benchmarks.main(["train", "preset=lf_l_imagenet"]), [], capsys)
+    assert "preset=lf_l_imagenet: unknown" in said and "lf_l_imagenet256" in said
 
 
 @pytest.mark.parametrize(
