@@ -123,8 +123,7 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
             style = {"marker": MARKERS[i], "linestyle": "none", "color": sns.color_palette("colorblind")[i]}
             ax.errorbar(at["mean"], y, xerr=at["std"].fillna(0), **style, capsize=2, label=f"guidance {kind}")
         ax.set_yticks(range(len(order_of)), list(order_of) if j == 0 else [""] * len(order_of), fontsize=7)
-        ax.invert_yaxis()
-        ax.set_xlabel(header(score, frame))
+        ax.set(xlabel=header(score, frame), ylim=(len(order_of) - 0.5, -0.5))
     if "guidance" in frame:
         legend(figure, next(iter(axes.values())))
     return figure
