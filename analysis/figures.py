@@ -106,11 +106,11 @@ def score_against_numbers(frame: pd.DataFrame) -> Figure | None:
 
 
 def score_by_name(frame: pd.DataFrame) -> Figure | None:
-    """Main scores of every cell, a line a cell, guided and unguided on the same line; mean ± sd over seeds."""
+    """Main scores of every cell, a line a cell, guided below unguided; mean ± sd over seeds."""
     names = [name for name in labels(frame) if name != "guidance"]
     if not scores(frame):
         return None
-    kinds = frame.groupby("guidance", sort=False) if "guidance" in frame else [("", frame)]
+    kinds = list(frame.groupby("guidance", sort=False)) if "guidance" in frame else [("", frame)]
     text = pd.Series(
         [", ".join(label_text(v) for v in r if not pd.isna(v)) for r in frame[names].to_numpy(object)], frame.index
     )
@@ -119,7 +119,7 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
     for j, (score, ax) in enumerate(axes.items()):
         for i, (kind, part) in enumerate((str(kind), part) for kind, part in kinds):
             at = part.groupby(text)[score].agg(["mean", "std"])
-            y = [order_of[name] for name in at.index]
+            y = [order_of[name] + 0.2 * (i - (len(kinds) - 1) / 2) for name in at.index]  # none hides another
             style = {"marker": MARKERS[i], "linestyle": "none", "color": sns.color_palette("colorblind")[i]}
             ax.errorbar(at["mean"], y, xerr=at["std"].fillna(0), **style, capsize=2, label=f"guidance {kind}")
         ax.set_yticks(range(len(order_of)), list(order_of) if j == 0 else [""] * len(order_of), fontsize=7)
