@@ -197,21 +197,22 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
     comparable(frame)
     shared(frame)
     made: dict[str, Figure | None] = {}
-    if {"alpha", "latent", "model"} <= {*labels(frame)}:
+    if "trial" in labels(frame):  # a search: one network, one path
+        made = searched.figures(frame)
+    elif {"alpha", "latent", "model"} <= {*labels(frame)}:
         made["alpha"] = score_against_alpha(frame)
-    elif "trial" in labels(frame):
-        made |= searched.figures(frame)
     else:
         numbers = axes_of(frame) and "psnr" not in frame
         made["scores"] = score_against_numbers(frame) if numbers else score_by_name(frame)
-    made["reconstruction"] = reconstruction(frame)
-    made |= {
-        "paths": order.paths(frame, runs),
-        "densities": order.squares(frame, runs),
-        "snr": order.ratios(frame, runs),
-    }
-    made |= {"training": training_curves(frame, runs), "samples": sample_grid(frame, runs)}
-    made |= measured.figures(frame, runs)
+    if "trial" not in labels(frame):
+        made |= {
+            "reconstruction": reconstruction(frame),
+            "paths": order.paths(frame, runs),
+            "densities": order.squares(frame, runs),
+            "snr": order.ratios(frame, runs),
+            "training": training_curves(frame, runs),
+        }
+    made |= {"samples": sample_grid(frame, runs), **measured.figures(frame, runs)}
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
