@@ -35,7 +35,7 @@ def start(module: str, *words: str, **options: Any) -> subprocess.Popen[str]:
 def run(module: str, *words: str, **options: Any) -> tuple[int, str, str]:
     """Runs it to its end: exit code, stdout, stderr."""
     process = start(module, *words, **options)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1500)  # a slow machine is no fault
     return process.returncode, out, err
 
 
