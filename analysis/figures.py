@@ -18,7 +18,8 @@ from analysis import measured, order, searched
 from analysis.order import MARKERS, STYLES, subplots
 from analysis.protocol import comparable, shared
 from analysis.results import curves, samples
-from analysis.tables import header, label_text, labels, named, path_label, scores, source, tokenizers
+from analysis.scores import scores
+from analysis.tables import header, label_text, labels, named, path_label, source, tokenizers
 from lf.door import door
 
 STYLE: dict[Any, Any] = {
@@ -196,24 +197,26 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
     """All figures of a sweep by name. Raises `UserError` for rows that cannot be compared."""
     comparable(frame)
     shared(frame)
+    made = searched.figures(frame) if "trial" in labels(frame) else _of_cells(frame, runs)
+    made |= {"samples": sample_grid(frame, runs), **measured.figures(frame, runs)}
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
+    """What cells that may differ in their training have: a search's trials are of one network along one path."""
     made: dict[str, Figure | None] = {}
-    if "trial" in labels(frame):  # a search: one network, one path
-        made = searched.figures(frame)
-    elif {"alpha", "latent", "model"} <= {*labels(frame)}:
+    if {"alpha", "latent", "model"} <= {*labels(frame)}:
         made["alpha"] = score_against_alpha(frame)
     else:
         numbers = axes_of(frame) and "psnr" not in frame
         made["scores"] = score_against_numbers(frame) if numbers else score_by_name(frame)
-    if "trial" not in labels(frame):
-        made |= {
-            "reconstruction": reconstruction(frame),
-            "paths": order.paths(frame, runs),
-            "densities": order.squares(frame, runs),
-            "snr": order.ratios(frame, runs),
-            "training": training_curves(frame, runs),
-        }
-    made |= {"samples": sample_grid(frame, runs), **measured.figures(frame, runs)}
-    return {name: figure for name, figure in made.items() if figure is not None}
+    return made | {
+        "reconstruction": reconstruction(frame),
+        "paths": order.paths(frame, runs),
+        "densities": order.squares(frame, runs),
+        "snr": order.ratios(frame, runs),
+        "training": training_curves(frame, runs),
+    }
 
 
 def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> list[Path]:

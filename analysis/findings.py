@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis import measured
 from analysis.protocol import comparable
+from analysis.scores import best_row, best_so_far, scores, sign
 from analysis.tables import (
     KINDS,
     by_seed,
@@ -12,8 +13,6 @@ from analysis.tables import (
     label_text,
     labels,
     path_label,
-    scores,
-    sign,
     source,
     tokenizers,
 )
@@ -74,11 +73,10 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
 def searched(frame: pd.DataFrame) -> list[str]:
     """A search's: its best trial against the first, which is unguided."""
     score = scores(frame)[0]
-    ordered = frame.dropna(subset=[score]).sort_values("trial")
-    trials = ordered.to_dict("records")
-    first, best = trials[0], min(trials, key=lambda trial: sign(score) * trial[score])
-    squares = [n * n for n in range(2, 8) if n * n <= len(trials)]  # as many as a full grid over two scales has
-    so_far = [min(trials[:n], key=lambda trial: sign(score) * trial[score])[score] for n in squares]
+    ordered = frame.dropna(subset=[score]).sort_values("trial", ignore_index=True)
+    first, best = (ordered.to_dict("index")[row] for row in (0, best_row(ordered)))
+    squares = [n * n for n in range(2, 8) if n * n <= len(ordered)]  # as many as a full grid over two scales has
+    so_far = [best_so_far(ordered)[n - 1] for n in squares]
     gain = sign(score) * (first[score] - best[score])
     point = ", ".join(f"{name} {label_text(best[name])}" for name in labels(frame) if name != "trial")
     text = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.scores import best_row
 from lf.config import Evaluation
 from lf.door import door
 from lf.errors import UserError, nearest
@@ -211,8 +212,6 @@ def export(sweep: str, runs: Path = Path("runs")) -> Path:
     """Copies what a sweep left in a run store to ``results/NAME``, images and curves of the first seed; returns it."""
     from safetensors.torch import load_file  # with torch
 
-    from analysis.tables import scores, sign  # which reads rows itself
-
     frame, launched = load(sweep, runs), _launched(sweep, runs)
     if launched is None:
         raise UserError(f"{sweep}: was not launched in {runs}; nothing to export")
@@ -228,8 +227,7 @@ def export(sweep: str, runs: Path = Path("runs")) -> Path:
     if "trial" in frame:  # of a search its presets, and images of the unguided and the best
         for file in (runs / "sweeps" / sweep).glob("*.yaml"):
             shutil.copy(file, folder)
-        score = scores(frame)[0]
-        shown = frame.loc[[0, (sign(score) * frame[score]).idxmin()]]
+        shown = frame.loc[[0, best_row(frame)]]
     for name, file in samples(shown, runs).items():
         some = {key: value[:KEPT] for key, value in load_file(file).items()}
         replace_tensors(folder / "samples" / f"{name}.safetensors", some)

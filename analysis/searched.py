@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from analysis.order import MARKERS, subplots
-from analysis.tables import SCORES, header, labels, scores, sign
+from analysis.scores import SCORES, best_row, best_so_far, scores
+from analysis.tables import header, labels
 
 
 def kinds(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -30,8 +31,7 @@ def history(frame: pd.DataFrame) -> Figure:
         colour = sns.color_palette("colorblind")[i]
         ax.plot(part.trial, part[score], MARKERS[i], color=colour, markersize=4, label=kind or "trials")
     ordered = frame.sort_values("trial")
-    best = sign(score) * (sign(score) * ordered[score]).cummin()
-    ax.step(ordered.trial, best, where="post", color="0.25", linewidth=1, label="best so far")
+    ax.step(ordered.trial, best_so_far(ordered), where="post", color="0.25", linewidth=1, label="best so far")
     ax.axhline(ordered[score].iloc[0], color="0.5", linestyle=":", label="unguided")
     ax.set(xlabel="trial", ylabel=header(score, frame))
     ax.legend(fontsize=7)
@@ -47,7 +47,7 @@ def plane(frame: pd.DataFrame) -> Figure | None:
     varied = [name for name in labels(frame) if name.startswith("scale.") and frame[name].nunique() > 1][:2]
     if not varied:
         return None
-    best = (sign(score) * frame[score]).idxmin()
+    best = best_row(frame)
     panels = kinds(frame)
     figure, axes = subplots(1, len(panels), (3.1 * len(panels) + 0.8, 3.2), sharex=True, sharey=True)
     for ax, (kind, part) in zip(axes[0], panels, strict=True):

@@ -13,16 +13,11 @@ import pandas as pd
 from analysis.protocol import caption, comparable, floor, shared
 from analysis.published import PUBLISHED
 from analysis.results import RESULTS, load
+from analysis.scores import SCORES, scores, sign
 from lf.door import door
 from lf.errors import UserError
 from lf.files import replace
 
-SCORES = {  # decimals, which way is better, for a reader
-    "fd": (2, "↓", ""), "fid": (2, "↓", "FID"), "inception_score": (1, "↑", "IS"), "agreement": (2, "↑", "agreement"),
-    "class_accuracy": (2, "↑", "class"), "kid": (4, "↓", "KID"), "fd_clip_vit_b_32": (2, "↓", "FD-CLIP"),
-    "precision": (2, "↑", "precision"), "recall": (2, "↑", "recall"), "psnr": (1, "↑", "PSNR (dB)"),
-    "rfd": (2, "↓", "rFD"), "rfid": (2, "↓", "rFID"),
-}  # fmt: skip
 TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$",
                      "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "·": r"$\cdot$"})  # fmt: skip
 KINDS = ("guidance", "labels")  # only what is alike in these competes
@@ -30,16 +25,6 @@ BOLD = (
     "Bold: the best of those guided and labelled alike, where it is ahead of the second by more than the spread, "
     "√(sd₁² + sd₂²) of the two over seeds."
 )
-
-
-def sign(score: str) -> int:
-    """1 where less of a score is better, else -1: ``sign(score) * score`` is small for the best."""
-    return 1 if SCORES[score][1] == "↓" else -1
-
-
-def scores(frame: pd.DataFrame) -> list[str]:
-    """The columns that hold scores, in a table's order."""
-    return [name for name in SCORES if name in frame and frame[name].notna().any()]
 
 
 def labels(frame: pd.DataFrame) -> list[str]:
