@@ -1,4 +1,4 @@
-"""What came out: rows of runs as tables, figures, findings and a report.
+"""Results: rows of runs as tables, figures, findings and a report.
 
 >>> import analysis
 >>> frame = analysis.load("order_ablation")
@@ -14,7 +14,7 @@ __all__ = ["load"]
 
 
 def load(sweep: str, runs: Path | None = Path("runs")) -> "pd.DataFrame":
-    """`analysis.results.load`, imported when it is called: ``python -m analysis.results`` runs that module itself."""
+    """`analysis.results.load`, imported at the first call, so that importing `analysis` is fast."""
     from analysis import results
 
     return results.load(sweep, runs)

@@ -1,42 +1,50 @@
-"""`python -m analysis.findings NAME [runs folder]`: what a sweep says, in sentences that carry their spread."""
+"""`python -m analysis.findings NAME [runs folder]`: the findings of a sweep as sentences, with their spread over seeds.
+
+    python -m analysis.findings order_ablation results
+
+A difference is more than the spread if it has the same sign in every seed and its mean exceeds its standard deviation.
+"""
 
 import pandas as pd
 
-from analysis import measured
+from analysis.figures import probe
 from analysis.protocol import comparable
-from analysis.scores import best_row, best_so_far, scores, sign
-from analysis.tables import (
+from analysis.results import source
+from analysis.scores import (
     KINDS,
+    best_row,
+    best_so_far,
     by_seed,
     clear,
     header,
     label_text,
     labels,
     path_label,
-    source,
+    scores,
+    sign,
     tokenizers,
 )
-from lf.door import door
+from lf.core.cli import run_command
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
-    """One line a finding; each says by its own numbers whether it holds.
+    """The findings, one line each, with the numbers that support them.
 
     Raises:
-        UserError: rows that cannot be compared.
+        UserError: the rows cannot be compared.
     """
     comparable(frame)
     if "trial" in labels(frame):
         return searched(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
-    return told + measured.findings(frame)
+    return told + probe.findings(frame)
 
 
 def comparisons(frame: pd.DataFrame) -> list[str]:
-    """Best against worst cell of those guided and labelled alike, and guided against unguided, by the first score.
+    """Best against worst cell of the same guidance and labels, and guided against unguided, by the first score.
 
-    Differences are taken seed by seed, and more than the spread where they are `clear`. Best and worst are picked after
-    the fact: of many cells, some are apart by chance.
+    Differences are computed seed by seed, and are more than the spread if they are `clear`. Best and worst are chosen
+    afterwards: among many cells, some differ by chance.
     """
     if not scores(frame):
         return []
@@ -71,11 +79,11 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
 
 
 def searched(frame: pd.DataFrame) -> list[str]:
-    """A search's: its best trial against the first, which is unguided."""
+    """A search's finding: its best trial against the first one, which is unguided."""
     score = scores(frame)[0]
     ordered = frame.dropna(subset=[score]).sort_values("trial", ignore_index=True)
     first, best = (ordered.to_dict("index")[row] for row in (0, best_row(ordered)))
-    squares = [n * n for n in range(2, 8) if n * n <= len(ordered)]  # as many as a full grid over two scales has
+    squares = [n * n for n in range(2, 8) if n * n <= len(ordered)]  # the sizes of full grids over two scales
     so_far = [best_so_far(ordered)[n - 1] for n in squares]
     gain = sign(score) * (first[score] - best[score])
     point = ", ".join(f"{name} {label_text(best[name])}" for name in labels(frame) if name != "trial")
@@ -90,7 +98,7 @@ def searched(frame: pd.DataFrame) -> list[str]:
 
 
 def _reconstruction(cells: pd.DataFrame, score: str) -> str:
-    """Whether what a tokenizer reconstructs tells how well its latents are generated."""
+    """The finding whether a tokenizer's reconstruction predicts how well its latents are generated."""
     by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in cells.groupby("seed")]
     return (
         f"Over {cells.training_id.nunique() // cells.seed.nunique()} tokenizers the PSNR of what they reconstruct and "
@@ -99,7 +107,7 @@ def _reconstruction(cells: pd.DataFrame, score: str) -> str:
 
 
 def _kinds(cells: pd.DataFrame) -> list[str]:
-    """Kinds of guidance, none first."""
+    """The kinds of guidance, with ``none`` first."""
     return sorted(cells.guidance.unique(), key=lambda kind: kind != "none")
 
 
@@ -108,7 +116,7 @@ def _clear(gain: pd.Series) -> str:
 
 
 def order(frame: pd.DataFrame) -> list[str]:
-    """The order ablation's: a path is chosen by its mean over seeds, so that no seed picks its own best."""
+    """The order ablation's findings; paths are chosen by their mean over seeds, not separately for each seed."""
     where = [path_label(path, alpha) for path, alpha in zip(frame.path, frame.alpha, strict=True)]
     cells = frame.assign(where=where).dropna(subset=["fd"])
     lines = []
@@ -125,7 +133,7 @@ def order(frame: pd.DataFrame) -> list[str]:
 
 
 def _orders(latent: object, cells: pd.DataFrame) -> str:
-    """One latent: its best latent-first path against its best pixels-first path, and the spread over alpha."""
+    """The finding for one latent: its best latent-first path against its best pixels-first one; spread over alpha."""
     fd = cells.pivot_table(index="seed", columns="where", values="fd")
     mean = cells[cells.alpha.notna()].groupby("alpha").fd.mean()
     text = (
@@ -157,9 +165,9 @@ def _spread(values: pd.Series) -> str:
 
 
 def main(argv: list[str]) -> None:
-    frame, _, _ = source(argv, "findings")
+    frame, _, _ = source(argv, __doc__)
     print(*(f"- {line}" for line in findings(frame)), sep="\n")
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

@@ -1,6 +1,8 @@
-"""`python -m analysis.notebooks [NAME …]`: writes, runs and saves the notebooks, one a figure group.
+"""`python -m analysis.notebooks [NAME …]`: writes, runs and saves the notebooks, one per group of figures.
 
-Each is made here from a few words, so that they stay alike; they read ``results/``, train nothing and need no GPU.
+    python -m analysis.notebooks order
+
+All notebooks are generated from one template. They read ``results/``, train nothing and need no GPU.
 """
 
 from pathlib import Path
@@ -10,10 +12,11 @@ from IPython.display import Markdown, display
 from nbclient import NotebookClient
 
 import analysis
-from analysis import figures, results, tables
+from analysis import results, tables
+from analysis.figures import draw
 from analysis.findings import findings
-from lf.door import door
-from lf.errors import UserError, nearest
+from lf.core.cli import Parser, run_command
+from lf.core.errors import UserError, nearest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -56,7 +59,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 def show(pattern: str) -> None:
-    """Table, findings and every figure of committed results (``guidance-*``: all searches), or that there are none."""
+    """Shows table, findings and figures of committed results, if there are any (``guidance-*``: of all searches)."""
     found = sorted(file.parent.name for file in results.RESULTS.glob(f"{pattern}/rows.jsonl"))
     for name in found:
         _show(name)
@@ -72,18 +75,18 @@ def _show(name: str) -> None:
     display(Markdown(title))  # type: ignore[no-untyped-call]
     display(Markdown(tables.markdown(frame)))  # type: ignore[no-untyped-call]
     display(Markdown("\n".join(f"- {line}" for line in findings(frame))))  # type: ignore[no-untyped-call]
-    for title, figure in figures.figures(frame, None).items():
+    for title, figure in draw(frame, None).items():
         display(Markdown(f"**{title}**"), figure)  # type: ignore[no-untyped-call]
 
 
 def notebook(name: str) -> nbformat.NotebookNode:
-    """A notebook that was not run yet."""
+    """A new notebook, not run yet."""
     title, text, sweeps = GROUPS[name]
     made = [
         "    python -m sweeps.guidance RUN …  # with the words in results/guidance-ID/sweep.json\n"
-        "    python -m analysis.results guidance-ID"
+        "    python -m analysis.export guidance-ID"
         if sweep == "guidance-*"
-        else f"    python -m sweeps.launch {sweep} seeds=[0,1,2]\n    python -m analysis.results {sweep}"
+        else f"    python -m sweeps.launch {sweep} seeds=[0,1,2]\n    python -m analysis.export {sweep}"
         for sweep in sweeps
     ]
     start = (
@@ -109,7 +112,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
 
 
 def run(name: str) -> nbformat.NotebookNode:
-    """The notebook with its outputs, as from a kernel started in ``notebooks/``."""
+    """The notebook with its outputs, run by a kernel in ``notebooks/``."""
     made = notebook(name)
     where = {"metadata": {"path": str(FOLDER)}}
     NotebookClient(made, timeout=600, kernel_name="python3", resources=where, record_timing=False).execute()
@@ -117,14 +120,17 @@ def run(name: str) -> nbformat.NotebookNode:
 
 
 def main(argv: list[str]) -> None:
-    for name in argv:
+    parser = Parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"notebooks; by default all: {', '.join(GROUPS)}")
+    names = parser.parse_args(argv).names
+    for name in names:
         if name not in GROUPS:
             raise UserError(f"{name}: no such notebook; {nearest(name, GROUPS)}")
     FOLDER.mkdir(exist_ok=True)
-    for name in argv or GROUPS:
+    for name in names or GROUPS:
         nbformat.write(run(name), FOLDER / f"{name}.ipynb")
         print(FOLDER / f"{name}.ipynb")
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

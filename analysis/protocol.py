@@ -1,4 +1,4 @@
-"""Which rows may share a table, and how what they share is said."""
+"""Which rows may share a table, and the captions that state their common protocol."""
 
 import json
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import pandas as pd
 
 from analysis.results import flat
-from lf.errors import UserError
+from lf.core.errors import UserError
 
 QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
-"""What a sweep may vary from cell to cell; all else is the same in all rows of a table."""
-NAMED = 4  # rows of one kind that a refusal names
+"""Settings that may differ between the cells of a sweep; all others must be the same in all rows of a table."""
+NAMED = 4  # most rows of one kind that an error lists
 
 
 def comparable(frame: pd.DataFrame) -> None:
-    """Refuses rows that no table, figure or sentence may set side by side.
+    """Checks that all rows may be compared in one table, figure or sentence.
 
-    N, judges, their weights and references, average of the weights, solver, steps, sampling seed, batch and learning
-    rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may be
-    what the question is about: they may differ between cells, but not between the seeds of one cell.
+    N, feature spaces, their weights and references, weight average, solver, steps, sampling seed, batch and learning
+    rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may
+    differ between cells, since questions vary them, but not between the seeds of one cell.
 
     Raises:
-        UserError: names each field that differs, its values, and the rows that have them.
+        UserError: some differ; the message lists each such field, its values and their rows.
     """
     for kind in ("protocol", "budget"):
         texts = frame[kind].dropna() if kind in frame else pd.Series(dtype=object)
@@ -69,12 +69,12 @@ def _titles(rows: pd.DataFrame) -> str:
 
 
 def shared(frame: pd.DataFrame) -> dict[str, Any]:
-    """The protocol of the first row that is done: what `comparable` lets differ apart, that of all rows."""
+    """The protocol of the first finished row; of all rows, except for what `comparable` allows to differ."""
     return json.loads(frame.protocol.dropna().iloc[0])
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """The protocol and budget of a table as a sentence or three; what differs from row to row is said to differ."""
+    """The protocol and the training budget of a table, as sentences that list values that differ between rows."""
     protocol = shared(frame)
     judges = "; ".join(
         f"{name} {how['weights']} against {how['reference_n']:,} ({how['reference']})"
@@ -92,7 +92,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def floor(frame: pd.DataFrame) -> str:
-    """What real images score: no row can be expected to be better."""
+    """A sentence with the scores of real images (the floor), which no row is expected to beat."""
     found = frame[[c for c in frame if str(c).startswith("real_") and c != "real_n" and "_" not in str(c)[5:]]]
     found = found.dropna().head(1)
     if found.empty or not len(found.columns):

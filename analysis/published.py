@@ -1,6 +1,6 @@
-"""Published numbers that stand beside a sweep's own: which table of results/paper/, and which row of it is which cell.
+"""Published numbers for comparison: which table of results/paper/ belongs to a sweep, and which row to which cell.
 
-Beside rows of the published data set they are a column; beside any other, a table of their own below, for the trend.
+For rows of the published data set they are a column; for others, they are a separate table below, to compare trends.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ class Published:
     """A table of results/paper/.
 
     Attributes:
-        file: its name.
-        where: where it was published.
+        file: name of the file.
+        where: publication.
         on: label of a sweep → column of the table.
-        names: what the table calls a label's value, where it is not the same.
-        only: values that other labels must have for the table to be about the same thing.
+        names: label's value → its name in the table, where they differ.
+        only: values that other labels must have for the table to apply.
     """
 
     file: str
@@ -32,11 +32,11 @@ class Published:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """The table as it is."""
+        """The published table."""
         return pd.read_csv(PAPER / f"{self.file}.csv")
 
     def beside(self, table: pd.DataFrame) -> pd.Series:
-        """For each row of a sweep's table the published score, guided where the row is; missing where there is none."""
+        """The published score of each row of a sweep's table, guided if the row is; missing if there is none."""
         rows = self.rows.set_index(list(self.on.values()))
         found = []
         for _, cell in table.iterrows():

@@ -1,7 +1,9 @@
-"""`python -m analysis.report NAME [runs folder]`: a sweep as one HTML file that needs nothing else, not even a server.
+"""`python -m analysis.report NAME [runs folder]`: writes a sweep's report as one self-contained HTML file.
 
-Question, protocol, table (a click on a column sorts), figures, images with a slider along the path or over the cells,
-what sets each cell's config apart, failures.
+    python -m analysis.report order_ablation
+
+It has question, protocol, table (a click on a column sorts it), figures, images with a slider along the path or over
+the cells, the differences between the cells' configs, and failures.
 """
 
 import base64
@@ -17,60 +19,67 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis import figures, measured, tables
+from analysis import tables
+from analysis.figures import draw, png, probe
+from analysis.figures import write as write_figures
+from analysis.figures.style import tiles
 from analysis.findings import findings
 from analysis.protocol import floor
-from analysis.results import configs, load, samples
-from lf.door import door
-from lf.errors import UserError
-from lf.files import replace
+from analysis.results import configs, load, samples, source
+from analysis.scores import named
+from lf.core.cli import run_command
+from lf.core.errors import UserError
+from lf.storage.atomic import replace
 
-SHOWN = 48  # cells that the slider goes over
+MOST_CELLS = 48  # most cells on the slider
 COLUMNS = 6
+DENSITY = 110 / 160  # CSS pixels per pixel of a figure
 
 
 def uri(data: bytes) -> str:
-    """A PNG as an address that holds it."""
+    """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
+def shown_width(figure: bytes) -> int:
+    """The width in CSS pixels at which a figure's letters are as large as the page's small ones."""
+    return round(Image.open(io.BytesIO(figure)).width * DENSITY)
+
+
 def grid(images: Tensor) -> str:
-    """Images uint8 ``(n, 3, H, W)`` side by side, as an address."""
+    """Images uint8 ``(n, 3, H, W)`` side by side, as a data URI."""
     file = io.BytesIO()
-    Image.fromarray(measured.tiles(images, COLUMNS)).save(file, "PNG", optimize=True)
+    Image.fromarray(tiles(images, COLUMNS)).save(file, "PNG", optimize=True)
     return uri(file.getvalue())
 
 
 def frames(frame: pd.DataFrame, runs: Path | None) -> tuple[str, list[dict[str, str]]]:
-    """What the slider goes over: a trajectory if one was measured, else the cells of the first seed."""
-    if film := measured.film(frame, runs):
+    """The slider's title and frames: a trajectory if one was measured, else the cells of the first seed."""
+    if film := probe.film(frame, runs):
         return "along the path", [{"label": label, "src": grid(images)} for label, images in film]
     first = frame[frame.seed == frame.seed.min()]
     files = samples(first, runs)
-    shown = first[first.evaluation_id.isin(files)].head(SHOWN)
+    shown = first[first.evaluation_id.isin(files)].head(MOST_CELLS)
     return "over the cells, with the same noise", [
         {"label": label, "src": grid(load_file(files[name])["images"][: 2 * COLUMNS])}
-        for label, name in zip(tables.named(shown), shown.evaluation_id, strict=True)
+        for label, name in zip(named(shown), shown.evaluation_id, strict=True)
     ]
 
 
-def drawn(frame: pd.DataFrame, runs: Path | None) -> dict[str, str]:
-    """Every figure as an address."""
-    made = {}
-    with matplotlib.rc_context(figures.STYLE):
-        for name, figure in figures.figures(frame, runs).items():
-            file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=110)
-            made[name] = uri(file.getvalue())
-    return made
+def page(frame: pd.DataFrame, runs: Path | None, figures: dict[str, bytes] | None = None) -> str:
+    """The report as HTML. If there can be no table (nothing done, rows not comparable), it has the reason instead.
 
-
-def page(frame: pd.DataFrame, runs: Path | None) -> str:
-    """The report. A table that may not be made (nothing done, protocols mixed) is the reason why instead."""
+    Args:
+        frame: the sweep's rows.
+        runs: the run store; None: read ``results/``.
+        figures: PNG of every figure by name, if they are drawn already.
+    """
     done = frame.protocol.notna()
     parts: dict[str, Any] = {"refused": "", "figures": {}, "findings": [], "published": []}
     try:
-        parts |= {"table": tables.for_a_reader(frame, lambda s: f"★ {s}"), "figures": drawn(frame, runs)}
+        parts["table"] = tables.for_a_reader(frame, lambda s: f"★ {s}")
+        figures = figures or {name: png(figure) for name, figure in draw(frame, runs).items()}
+        parts["figures"] = {name: (uri(data), shown_width(data)) for name, data in figures.items()}
         parts |= {"notes": f"{floor(frame)} {tables.notes(frame).replace('Bold:', '★:')}", "findings": findings(frame)}
         parts["published"] = tables.published(frame)
     except UserError as error:
@@ -88,20 +97,22 @@ def page(frame: pd.DataFrame, runs: Path | None) -> str:
     )  # fmt: skip
 
 
-def write(frame: pd.DataFrame, folder: Path, runs: Path | None) -> Path:
-    """``report.html`` in ``folder``."""
-    replace(folder / "report.html", page(frame, runs))
+def write(frame: pd.DataFrame, folder: Path, runs: Path | None, figures: dict[str, bytes] | None = None) -> Path:
+    """Writes ``report.html`` in ``folder`` and returns its path; arguments as in `page`."""
+    replace(folder / "report.html", page(frame, runs, figures))
     return folder / "report.html"
 
 
 def show(sweep: str, runs: Path, console: Console) -> None:
-    """Prints the table of a sweep in ``runs`` and writes table, figures and report below ``runs/reports``."""
+    """Prints the table of a sweep in ``runs``, and writes table, figures and report to ``runs/reports``."""
     frame = load(sweep, runs)
     if frame.protocol.isna().all():
         return
     matplotlib.use("agg")
     folder = runs / "reports" / sweep
-    files = [*tables.write(frame, folder), *figures.write(frame, folder, runs), write(frame, folder, runs)]
+    drawn = write_figures(draw(frame, runs), folder)
+    pngs = {file.stem: file.read_bytes() for file in drawn if file.suffix == ".png"}
+    files = [*tables.write(frame, folder), *drawn, write(frame, folder, runs, pngs)]
     console.print(tables.own(frame), highlight=False, markup=False, soft_wrap=True)
     said = [f"- {line}" for line in findings(frame)]
     console.print("", *said, sep="\n", highlight=False, markup=False, soft_wrap=True)
@@ -110,9 +121,9 @@ def show(sweep: str, runs: Path, console: Console) -> None:
 
 def main(argv: list[str]) -> None:
     matplotlib.use("agg")
-    frame, folder, runs = tables.source(argv, "report")
+    frame, folder, runs = source(argv, __doc__)
     print(write(frame, folder, runs))
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

@@ -1,11 +1,10 @@
-"""Rows of a sweep as a DataFrame: `load("order_ablation")`; `python -m analysis.results NAME` exports them to results/.
+"""Rows of a sweep as a DataFrame: ``load("order_ablation")``.
 
 A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl``.
-``guidance-ID`` is a search, a row a trial; ``run-ID`` every evaluation of one training, whoever asked for it.
+``guidance-ID`` is a search, with one row per trial; ``run-ID`` is all evaluations of one training.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,36 +12,33 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.scores import best_row
 from lf.config import Evaluation
-from lf.door import door
-from lf.errors import UserError, nearest
-from lf.files import replace, replace_tensors
+from lf.core.cli import Parser
+from lf.core.errors import UserError, nearest
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAPER = RESULTS / "paper"
 PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
             "shift", "guidance", "dtype", "seed")  # fmt: skip
 BUDGET = ("steps", "batch", "lr", "network", "ema")
-KEPT = 16  # images of a cell that are exported
-CURVE = 80  # points of a training curve that are exported
+CURVE = 80  # exported points of a training curve
 
 
 def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
-    """One row a cell: its labels, scores (missing where it is not done), ids, and ``protocol`` and ``budget`` as JSON.
+    """One row per cell: its labels, scores (missing if it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
         sweep: name of the sweep, ``guidance-ID`` or ``run-ID``.
-        runs: the run store; None, or one in which the sweep was not launched, reads the committed results.
+        runs: the run store. If it is None, or if the sweep was not launched there, the committed results are read.
 
     Returns:
-        The rows. ``attrs`` tells ``sweep``, ``source``, ``labels`` (the columns that say where a cell stands), the
-        ``question``, the ``words`` it was launched with, and ``failures``.
+        The rows. ``attrs`` has ``sweep``, ``source``, ``labels`` (the columns that are labels of cells), ``question``,
+        ``words`` (of the launch) and ``failures``.
 
     Raises:
-        UserError: no rows anywhere.
+        UserError: there are no rows of this sweep.
     """
-    about, rows = _launched(sweep, runs) or _committed(sweep) or (None, [])
+    about, rows = launched(sweep, runs) or _committed(sweep) or (None, [])
     if about is None:
         known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
             f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json")
@@ -50,7 +46,7 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
         raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
     frame = pd.DataFrame(rows)
     labels: dict[str, None] = {}
-    for row in rows:  # what stands before the ids
+    for row in rows:  # the entries before the ids
         labels |= dict.fromkeys(list(row)[: list(row).index("training_id")])
     labels.pop("title", None)
     frame.attrs = {"sweep": sweep, "question": sweep, "words": [], "failures": []}
@@ -60,7 +56,7 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
 
 
 def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, Path]:
-    """File of the kept images of each finished cell, by evaluation id."""
+    """File of the sample images of each finished cell, by evaluation id."""
     folder = RESULTS / frame.attrs["sweep"] / "samples"
     found = {}
     for name in frame.evaluation_id.unique():
@@ -71,7 +67,7 @@ def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, 
 
 
 def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What all cells' configs share, and by evaluation id what each has of its own; keys as ``training.lr``."""
+    """The common part of all cells' configs, and by evaluation id the rest of each; keys as in ``training.lr``."""
     file = RESULTS / frame.attrs["sweep"] / "configs.json"
     if runs is None or not frame.attrs["source"].startswith(str(runs)):
         return tuple(json.loads(file.read_text())) if file.exists() else ({}, {})
@@ -94,7 +90,9 @@ def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFram
     file = RESULTS / frame.attrs["sweep"] / "curves.csv"
     if runs is None or not frame.attrs["source"].startswith(str(runs)):
         return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=columns)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )  # slow to import
 
     rows = []
     for name in frame[frame.seed == frame.seed.min()].training_id.unique():
@@ -125,7 +123,8 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """A sweep's manifest in a run store, and its rows; None if it was not launched there."""
     if runs is None:
         return None
     manifest = _read(runs / "sweeps" / sweep / "sweep.json")
@@ -147,7 +146,7 @@ def _launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[
 
 
 def _trials(folder: Path, runs: Path) -> list[dict[str, Any]]:
-    """Cells of a search's complete trials, labelled by what the search varied; none before it is over."""
+    """Cells of a search's complete trials, labelled by what the search varied; none before it has ended."""
     over = max(folder.glob("trials-*.jsonl"), key=lambda file: int(file.stem.partition("-")[2]), default=None)
     rows = [json.loads(line) for line in over.read_text().splitlines()] if over else []
     rows = [row for row in rows if row["state"] == "complete"]
@@ -162,7 +161,7 @@ def _trials(folder: Path, runs: Path) -> list[dict[str, Any]]:
 
 
 def _evaluations(run: str, runs: Path) -> list[dict[str, Any]]:
-    """Cells of every evaluation of a training, labelled by the settings in which they differ."""
+    """Cells of all evaluations of a training, labelled by the settings in which they differ."""
     found = {f.parent.name: _read(f) for f in sorted((runs / "evaluation").glob("*/config.json"))}
     flattened = {
         name: {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat(config)}
@@ -208,37 +207,29 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
     }
 
 
-def export(sweep: str, runs: Path = Path("runs")) -> Path:
-    """Copies what a sweep left in a run store to ``results/NAME``, images and curves of the first seed; returns it."""
-    from safetensors.torch import load_file  # with torch
+def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:
+    """The rows, output folder and run store of a command's words ``NAME [runs folder]``.
 
-    frame, launched = load(sweep, runs), _launched(sweep, runs)
-    if launched is None:
-        raise UserError(f"{sweep}: was not launched in {runs}; nothing to export")
+    Args:
+        argv: the words.
+        doc: the command's docstring.
+
+    Raises:
+        UserError: no rows, or no cell is done.
+    """
+    name, runs = arguments(argv, doc, "run store; by default runs; results: the committed rows")
+    store = None if runs == Path("results") else runs
+    frame = load(name, store)
     if frame.protocol.isna().all():
-        raise UserError(f"{sweep}: nothing is done yet in {runs}")
-    folder, (about, rows) = RESULTS / sweep, launched
-    replace(folder / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    replace(folder / "sweep.json", json.dumps({k: v for k, v in about.items() if k != "source"}, indent=1) + "\n")
-    replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
-    replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
-    shutil.rmtree(folder / "samples", ignore_errors=True)
-    shown = frame[frame.seed == frame.seed.min()]
-    if "trial" in frame:  # of a search its presets, and images of the unguided and the best
-        for file in (runs / "sweeps" / sweep).glob("*.yaml"):
-            shutil.copy(file, folder)
-        shown = frame.loc[[0, best_row(frame)]]
-    for name, file in samples(shown, runs).items():
-        some = {key: value[:KEPT] for key, value in load_file(file).items()}
-        replace_tensors(folder / "samples" / f"{name}.safetensors", some)
-    return folder
+        raise UserError(f"{name}: nothing is done yet in {frame.attrs['source']}")
+    committed = frame.attrs["source"].startswith("results")
+    return frame, RESULTS / name if committed else runs / "reports" / name, None if committed else store
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) not in (1, 2):
-        raise UserError("usage: python -m analysis.results NAME [runs folder]")
-    print(export(argv[0], Path(argv[1] if len(argv) > 1 else "runs")))
-
-
-if __name__ == "__main__":
-    door(main)
+def arguments(argv: list[str], doc: str | None, meaning: str = "run store; by default runs") -> tuple[str, Path]:
+    """Name and run store of a command's words ``NAME [runs folder]``."""
+    parser = Parser(doc)
+    parser.add_argument("name", metavar="NAME", help="sweep, guidance-ID or run-ID")
+    parser.add_argument("runs", metavar="RUNS", nargs="?", type=Path, default=Path("runs"), help=meaning)
+    options = parser.parse_args(argv)
+    return options.name, options.runs

@@ -1,57 +1,52 @@
-"""`python -m analysis.tables NAME [runs folder]`: a sweep's table as markdown, and as CSV and LaTeX beside it.
+"""`python -m analysis.tables NAME [runs folder]`: writes a sweep's table as Markdown, CSV and LaTeX.
 
-Of several seeds also ``pairs.csv``: every two cells against each other, seed by seed.
+    python -m analysis.tables order_ablation            # of this machine's runs
+    python -m analysis.tables order_ablation results    # of the committed rows
+
+With several seeds it also writes ``pairs.csv``: all pairs of cells, compared seed by seed.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from analysis.protocol import caption, comparable, floor, shared
 from analysis.published import PUBLISHED
-from analysis.results import RESULTS, load
-from analysis.scores import SCORES, scores, sign
-from lf.door import door
-from lf.errors import UserError
-from lf.files import replace
+from analysis.results import source
+from analysis.scores import (
+    KINDS,
+    SCORES,
+    by_seed,
+    clear,
+    header,
+    label_text,
+    labels,
+    path_label,
+    scores,
+    sign,
+)
+from lf.core.cli import run_command
+from lf.core.errors import UserError
+from lf.storage.atomic import replace
 
 TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$",
                      "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "·": r"$\cdot$"})  # fmt: skip
-KINDS = ("guidance", "labels")  # only what is alike in these competes
 BOLD = (
     "Bold: the best of those guided and labelled alike, where it is ahead of the second by more than the spread, "
     "√(sd₁² + sd₂²) of the two over seeds."
 )
 
 
-def labels(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell cells apart, the seed left out."""
-    return [name for name in frame.attrs["labels"] if name != "seed" and frame[name].notna().any()]
-
-
-def tokenizers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The unguided rows of cells whose tokenizer was measured; none where fewer than three could be compared."""
-    if "psnr" not in frame:
-        return frame[:0]
-    plain = frame[frame.guidance == "none"] if "guidance" in frame else frame
-    plain = plain.dropna(subset=["psnr"])
-    return plain if plain[plain.seed == plain.seed.min()].training_id.nunique() > 2 else plain[:0]
-
-
-def header(name: str, frame: pd.DataFrame) -> str:
-    """A score for a reader: ``FD-shapes ↓``."""
-    _, better, called = SCORES[name]
-    return f"{called or shared(frame)['score']} {better}"
-
-
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of every score, one row a cell; missing stays missing.
+    """Mean and standard deviation over seeds of every score, one row per cell; missing values stay missing.
 
-    Columns: the labels, ``seeds`` (how many are done), each score and its ``_sd``, and the published numbers where the
-    rows are of the same data. Raises `UserError` for rows that cannot be compared, and where there are none.
+    Columns: the labels, ``seeds`` (the number of finished ones), each score and its ``_sd``, and the published numbers
+    if the rows are of the same data.
+
+    Raises:
+        UserError: no cell is done, or the rows cannot be compared.
     """
     if frame.protocol.isna().all():
         raise UserError(f"{frame.attrs['sweep']}: no cell is done yet")
@@ -74,9 +69,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(shown: pd.DataFrame, name: str) -> set[object]:
-    """Rows of `table` whose score is the best of its kind (`KINDS`), ahead of the second by more than the spread.
+    """Rows of `table` whose score is the best of its kind (`KINDS`), by more than the spread to the second.
 
-    The spread is ``√(sd₁² + sd₂²)``, that of a difference; with one seed there is none, and nothing is best.
+    The spread is ``√(sd₁² + sd₂²)``, that of a difference; with only one seed there is none, and no row is best.
     """
     winners: set[object] = set()
     kinds = [c for c in KINDS if c in shown]
@@ -84,26 +79,16 @@ def best(shown: pd.DataFrame, name: str) -> set[object]:
         order = part.dropna(subset=[name]).sort_values(name, ascending=sign(name) > 0)
         if len(order) > 1:
             (first, second), (sd, other) = order[name].iloc[:2], order[f"{name}_sd"].iloc[:2]
-            if abs(first - second) > (sd**2 + other**2) ** 0.5:  # never of a missing sd
+            if abs(first - second) > (sd**2 + other**2) ** 0.5:  # False if a sd is missing
                 winners.add(order.index[0])
     return winners
 
 
-def by_seed(frame: pd.DataFrame, score: str, hidden: Collection[str] = ()) -> pd.DataFrame:
-    """A score with a row a seed and a column a cell (`named`)."""
-    return frame.assign(cell=named(frame, hidden)).pivot_table(index="seed", columns="cell", values=score, sort=False)
-
-
-def clear(gain: pd.Series) -> bool:
-    """Whether a difference is more than its spread: one sign in every seed, and a mean larger than its deviation."""
-    return len(gain) > 1 and bool((gain > 0).all() or (gain < 0).all()) and abs(gain.mean()) > gain.std()
-
-
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every two cells guided and labelled alike, by every score: how far the better is ahead, seed by seed.
+    """All pairs of cells with the same kind of guidance and labels, by every score: the differences, seed by seed.
 
-    Columns: ``score``, the labels that both share (`KINDS`), ``better``, ``worse``, ``ahead`` and ``sd``, mean and
-    standard deviation of the difference over ``seeds``, and whether it is `clear`. Needs more than one seed.
+    Columns: ``score``, the common labels (`KINDS`), ``better``, ``worse``, ``ahead`` and ``sd`` (mean and standard
+    deviation of the difference over seeds), ``seeds``, and whether it is `clear`. Needs more than one seed.
     """
     kinds = [name for name in KINDS if name in labels(frame)]
     found = []
@@ -117,31 +102,6 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                     numbers = {"ahead": gain.mean(), "sd": gain.std(), "seeds": len(gain), "clear": clear(gain)}
                     found.append(told | numbers)
     return pd.DataFrame(found)
-
-
-def path_label(path: str, alpha: float) -> str:
-    """``α = 1/4``, ``α = 16``, or the path's name where it has no alpha."""
-    return path if pd.isna(alpha) else f"α = 1/{1 / alpha:g}" if alpha < 1 else f"α = {alpha:g}"
-
-
-def label_text(value: Any) -> str:
-    """A label's value: ``0.25``, ``0``, ``aligned``, and ``–`` where a cell has none."""
-    return "–" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def named(frame: pd.DataFrame, hidden: Collection[str] = ()) -> pd.Series:
-    """Each row's cell for a reader, without the labels ``hidden``: ``latent tiny, α = 4``; of a search its trial."""
-    names = [name for name in labels(frame) if name not in hidden]
-    names = ["trial"] if "trial" in names else names
-    paths = {"path", "alpha"} <= {*names}
-
-    def told(row: Mapping[Any, Any]) -> str:
-        plain = [name for name in names if not (pd.isna(row[name]) or (paths and name in ("path", "alpha")))]
-        words = [f"{name} {label_text(row[name])}" for name in plain]
-        where = [path_label(row["path"], row["alpha"])] if paths else []
-        return ", ".join(words + where) or frame.attrs["sweep"]
-
-    return pd.Series([told(row) for row in frame.to_dict("records")], frame.index, dtype=str)
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
@@ -170,25 +130,25 @@ def _spread(mean: float, sd: float, digits: int) -> str:
 
 
 def notes(frame: pd.DataFrame) -> str:
-    """What a table must say below itself: protocol, spread, and what bold means."""
+    """The notes below a table: protocol, spread, and the meaning of bold."""
     seeds = frame.seed.nunique()
     spread = f"± is the standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed, no spread"
     return f"{caption(frame)} {spread}; class is class accuracy. {BOLD}"
 
 
 def published(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Published tables that belong below, each with where it is from: of other data, so for the trend alone."""
+    """Published tables to show below, each with its source; of other data, so only trends can be compared."""
     return [(p.where, p.rows) for p in PUBLISHED.get(frame.attrs["sweep"], ())]
 
 
 def own(frame: pd.DataFrame) -> str:
-    """The table for a reader, with its floor and its protocol."""
+    """The table as Markdown, with its floor and its protocol."""
     text = for_a_reader(frame, lambda s: f"**{s}**").to_markdown(index=False, disable_numparse=True)
     return "\n\n".join([text, floor(frame), notes(frame)])
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The same, with what was published below."""
+    """The table as Markdown, with published tables below."""
     parts = [own(frame)]
     for where, rows in published(frame):
         parts += [
@@ -199,7 +159,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def latex(frame: pd.DataFrame) -> str:
-    """The table for a paper (booktabs), its protocol as caption."""
+    """The table as LaTeX (booktabs), with its protocol as caption."""
     text = for_a_reader(frame, lambda s: f"\\textbf{{{s}}}")
     text = text.rename(columns=lambda c: str(c).translate(TEX)).map(lambda v: str(v).translate(TEX))
     told = notes(frame).replace("√(sd₁² + sd₂²)", r"$\sqrt{sd_1^2 + sd_2^2}$").translate(TEX)
@@ -210,7 +170,7 @@ def latex(frame: pd.DataFrame) -> str:
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """``table.md``, ``table.tex``, ``table.csv`` and, of several seeds, ``pairs.csv`` in ``folder``."""
+    """Writes ``table.md``, ``table.tex``, ``table.csv`` and, with several seeds, ``pairs.csv``; returns the files."""
     made = {
         "table.md": markdown(frame) + "\n",
         "table.tex": latex(frame),
@@ -223,24 +183,11 @@ def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
     return [folder / name for name in made]
 
 
-def source(argv: list[str], what: str) -> tuple[pd.DataFrame, Path, Path | None]:
-    """Frame, output folder and run store for ``NAME [runs folder]``."""
-    if len(argv) not in (1, 2):
-        raise UserError(f"usage: python -m analysis.{what} NAME [runs folder, or 'results' for the committed rows]")
-    runs = Path(argv[1] if len(argv) > 1 else "runs")
-    store = None if runs == Path("results") else runs
-    frame = load(argv[0], store)
-    if frame.protocol.isna().all():
-        raise UserError(f"{argv[0]}: nothing is done yet in {frame.attrs['source']}")
-    committed = frame.attrs["source"].startswith("results")
-    return frame, RESULTS / argv[0] if committed else runs / "reports" / argv[0], None if committed else store
-
-
 def main(argv: list[str]) -> None:
-    frame, folder, _ = source(argv, "tables")
+    frame, folder, _ = source(argv, __doc__)
     print(markdown(frame))
     print("from", frame.attrs["source"], "→", *write(frame, folder))
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

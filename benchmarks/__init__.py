@@ -1,1 +1,1 @@
-"""What the code costs: variants of one thing, timed in turn inside one run. See benchmarks/README.md."""
+"""Benchmarks: variants of the same work, timed alternately in one process. See benchmarks/README.md."""

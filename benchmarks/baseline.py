@@ -1,4 +1,4 @@
-"""What the public code does, on this project's networks: the same images, the same weights, and all of the work."""
+"""Baselines: sampling and training as in the public code, on this project's networks, with the same results."""
 
 import math
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.core import now
-from lf import data, flow
+from lf import data
 from lf.config import Sampling, Training
+from lf.core.distributed import join
+from lf.core.errors import UserError
 from lf.data.loader import batches
-from lf.denoiser import LatentForcing
-from lf.draws import drawn
+from lf.diffusion import flow
+from lf.diffusion.solver import sample
 from lf.encoders.cache import attach
-from lf.errors import UserError
-from lf.sampler import sample
+from lf.model.denoiser import LatentForcing
 from lf.schedules import Times
-from lf.world import join
+from lf.training.step_inputs import step_inputs
 
 
 @torch.no_grad()
 def images(model: LatentForcing, guide: LatentForcing | None, sampling: Sampling, indices: range) -> Tensor:
-    """Images of ``indices``, float ``(n, 3, H, W)`` in about [-1, 1]."""
+    """Samples the images of ``indices``: float ``(n, 3, H, W)`` in about [-1, 1]."""
     device = next(model.parameters()).device
     noise = [e.to(device) for e in model.noise(indices, sampling.seed)]
     velocity = partial(_velocity, model, guide, sampling, model.labels(indices).to(device))
@@ -40,7 +41,7 @@ def _velocity(
     t: Sequence[float],
     moves: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Two passes in two calls, with and without guidance; the heads of all streams; the host waits for the times."""
+    """Always two passes in two calls and the heads of all streams; the host waits for the times."""
     times = torch.tensor(t, device=y.device, dtype=torch.float32).expand(len(y), -1)
     scales = sampling.guidance.scales([s.name for s in model.streams], [now.item() for now in times[0]])
     weak = guide if guide and sampling.guidance.by_guide(any(moves[1:])) else model
@@ -57,9 +58,9 @@ def _velocity(
 
 
 def train(config: Training, skipped: int) -> float:
-    """A training; returns the seconds of the steps that come after the first ``skipped``.
+    """Runs a training; returns the seconds of the steps after the first ``skipped``.
 
-    The host waits for every loss, the optimiser and the averages go parameter by parameter.
+    The host waits for every loss; optimiser and averages loop over the parameters.
     """
     world, runtime = join(config.runtime.torch_device), config.runtime
     images = data.open(config.data, config.resolution, runtime.cache)
@@ -76,7 +77,7 @@ def train(config: Training, skipped: int) -> float:
     for step, batch in enumerate(loader):
         if step == skipped:
             began = now(world.device)
-        x, noise, times, y, _ = drawn(config, step, batch, model.classes, encode, world)
+        x, noise, times, y, _ = step_inputs(config, step, batch, model.classes, encode, world)
         loss = _loss(model, x, noise, times, y)
         if not math.isfinite(loss.item()):
             raise UserError(f"loss is not a number at step {step}")
@@ -92,7 +93,7 @@ def train(config: Training, skipped: int) -> float:
 
 
 def _loss(model: LatentForcing, x: list[Tensor], noise: list[Tensor], times: Times, y: Tensor) -> Tensor:
-    """The loss with every head for every image, whatever it counts."""
+    """The loss with every head for every image, also where the loss weight is 0."""
     config, t = model.config, times.t
     z = [flow.interpolate(a, e, t[:, i]) for i, (a, e) in enumerate(zip(x, noise, strict=True))]
     with torch.autocast(t.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):

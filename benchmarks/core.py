@@ -1,4 +1,4 @@
-"""What all benchmarks share: variants timed in turn, operations counted, the table that is printed, the rows kept."""
+"""Shared by all benchmarks: timing of variants, FLOP counts, the printed table, the stored rows."""
 
 import json
 import os
@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from lf.command import config_from
-from lf.config import DType, Runtime, Strict
-from lf.files import replace
-from lf.flops import large_product
+from lf.config.schema import DType
+from lf.core.cli import config_from
+from lf.core.parsing import Strict
+from lf.core.runtime import Runtime
 from lf.runs import revision
+from lf.storage.atomic import replace
+from lf.training.flops import large_product
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 Work = Callable[[], Any]
@@ -30,26 +32,25 @@ B = TypeVar("B", bound="Bench")
 
 
 class Bench(Strict):
-    """What every benchmark takes."""
+    """The keys of every benchmark."""
 
-    rounds: int = Field(3, ge=1, description="turns of each variant")
-    dtype: DType = Field("float32", description="of the matrix products")
+    rounds: int = Field(3, ge=1, description="timed calls of each variant")
+    dtype: DType = Field("float32", description="number format of matrix products")
     runtime: Runtime = Runtime()
 
 
 def config_of(argv: list[str], model: type[B], doc: str | None) -> B:
-    """The benchmark that a command line asks for, on one thread unless it says otherwise."""
+    """The settings of a command line; one thread by default."""
     config = config_from(argv, model, model.__name__.lower(), doc, base={"runtime": {"threads": 1}})
     config.runtime.apply()
     return config
 
 
 def turns(variants: Mapping[str, Work], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every variant in every round, A B A B …, after a call of each that is not timed (it may compile).
+    """Seconds of every variant in every round, A B A B …, after an untimed warm-up call of each (it may compile).
 
-    On a GPU it is time on the clock. On a CPU it is processor time of this process and of those that it waited for:
-    what else the machine does stretches the clock and not that. Where a variant returns a number, it has measured
-    itself, by `now`.
+    On a GPU it is wall-clock time. On a CPU it is CPU time of this process and its child processes, which the load of
+    the machine affects less. A variant that returns a number has measured its time itself, with `now`.
     """
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for work in variants.values():
@@ -63,7 +64,7 @@ def turns(variants: Mapping[str, Work], rounds: int, device: torch.device) -> di
 
 
 def now(device: torch.device) -> float:
-    """Seconds, by the clock that `turns` goes by; waits for the device."""
+    """Seconds on the clock that `turns` uses; synchronises with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -72,7 +73,7 @@ def now(device: torch.device) -> float:
 
 
 def counted(work: Work) -> int:
-    """Floating-point operations of the matrix products that ``work`` does, uncompiled (a multiply-add counts two)."""
+    """FLOPs of the matrix products in ``work``, uncompiled (a multiply-add is two)."""
     with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
         work()
     return counter.get_total_flops()
@@ -88,16 +89,16 @@ def compare(
     done: Mapping[str, float] | None = None,
     said: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Times the variants in turn, prints their ratios to the first one and appends a row for each.
+    """Times the variants alternately, prints their ratios to the first one, and appends a row for each.
 
     Args:
-        case: what is compared; the benchmark is the caller's module.
-        variants: name → work; the first is what the others are measured by.
-        config: the benchmark's.
-        items: images (or whatever is counted) in one call.
-        needed: operations that a call takes at least.
-        done: operations that each variant does.
-        said: more to say of a variant, by name.
+        case: what is compared; the benchmark's name is that of the caller's module.
+        variants: name → work; the first one is the baseline.
+        config: the benchmark's settings.
+        items: images (or other items) per call.
+        needed: FLOPs that a call needs at least.
+        done: FLOPs of each variant.
+        said: remarks on variants, by name.
     """
     device = config.runtime.torch_device
     product, flops = large_product(device, config.dtype)
@@ -135,7 +136,7 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
 
 
 def keep(case: str, rows: list[dict[str, Any]], config: Bench, **more: Any) -> None:
-    """Appends rows to ``results/benchmarks/<benchmark>.jsonl``, each with the machine and the command it came from."""
+    """Appends rows to ``results/benchmarks/<benchmark>.jsonl``, each with the machine and the command."""
     benchmark = type(config).__module__.rpartition(".")[2]
     common = {
         "case": case,
@@ -152,7 +153,7 @@ def keep(case: str, rows: list[dict[str, Any]], config: Bench, **more: Any) -> N
 
 
 def machine(device: torch.device) -> str:
-    """Processor, cores and what is computed on."""
+    """Processor, cores, threads and GPU of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     what = f"{model or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

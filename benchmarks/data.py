@@ -1,7 +1,9 @@
-"""`python -m benchmarks data [key=value …]`: images read from disk for training, and the wait for the first batch.
+"""`python -m benchmarks data [key=value …]`: read throughput, and time to the first batch.
 
-The images are scenes of `lf.data.shapes`, whose noise makes files as large as photographs'. The baseline decodes and
-crops the originals (JPEG, 1.5 times as large) at every reading, as the public code does.
+    python -m benchmarks data rounds=1
+
+The images are those of `lf.data.shapes`, whose noise makes files as large as those of photographs. The baseline decodes
+and crops the originals (JPEG, 1.5 times as large) at every read, as the public code does.
 """
 
 import tempfile
@@ -16,22 +18,22 @@ from pydantic import Field
 from benchmarks.core import Bench, Work, compare, config_of, keep, show
 from lf import data
 from lf.data import shapes
+from lf.data.image import decode
 from lf.data.loader import batches
-from lf.data.picture import decode
 from lf.data.prepare import Preparing, prepare
 
 
 class Data(Bench):
-    """What the command takes."""
+    """The keys of the command line."""
 
     n: int = Field(256, ge=1, description="images")
-    resolution: int = Field(256, description="in pixels")
+    resolution: int = Field(256, description="height and width of the images, in pixels")
     batch: int = Field(64, ge=1, description="images of the first batch")
-    workers: int = Field(2, ge=1, description="processes that read it")
+    workers: int = Field(2, ge=1, description="processes that read the first batch")
 
 
 def originals(folder: Path, n: int, resolution: int) -> list[Path]:
-    """JPEG files of another size than is trained on, one sub-folder a class."""
+    """Writes JPEG files, larger than the training resolution, in one sub-folder per class."""
     made, files = shapes.make(range(n), resolution), []
     for number, (pixels, label) in enumerate(zip(made.images, made.labels.tolist(), strict=True)):
         place = folder / made.classes[label]

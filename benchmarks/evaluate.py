@@ -1,8 +1,10 @@
-"""`python -m benchmarks evaluate [key=value …]`: scores of images that are there, from memory and through PNG files.
+"""`python -m benchmarks evaluate [key=value …]`: scoring given images, from memory and through PNG files.
 
-Fréchet distance, KID, precision and recall and the Inception Score in InceptionV3's features, with the reference's
-features made before. The weights are random, in the format of the published file, unless weights=FILE names that: the
-time is the same. On a GPU: n=10000.
+    python -m benchmarks evaluate n=60 rounds=1
+
+It computes Fréchet distance, KID, precision, recall and the Inception Score in InceptionV3's features; the reference's
+features are computed before. The weights are random by default, which does not change the time; weights=FILE uses the
+published file. On a GPU: n=10000.
 """
 
 import tempfile
@@ -25,15 +27,15 @@ from lf.metrics import INCEPTION, Extractor, Reference, protocol, scores
 
 
 class Evaluate(Bench):
-    """What the command takes."""
+    """The keys of the command line."""
 
-    n: int = Field(200, ge=20, description="images, and as many in the reference")
-    resolution: int = Field(256, description="of the images, which are scenes of `lf.data.shapes`")
+    n: int = Field(200, ge=20, description="number of images, and of images in the reference")
+    resolution: int = Field(256, description="height and width of the images (of lf.data.shapes), in pixels")
     weights: str = Field("", description="file of InceptionV3's weights")
 
 
 def random_inception(file: Path) -> Path:
-    """InceptionV3 with random weights that keep the variance, in the format of the published file."""
+    """Writes random weights of InceptionV3 that keep the variance, in the format of the published file."""
     net_type = inceptionv3.FeatureExtractorInceptionV3
     nothing: Any = lambda *_, **__: {}  # noqa: E731
     with (
@@ -49,10 +51,10 @@ def random_inception(file: Path) -> Path:
 
 
 def by_files(images: Tensor, folder: Path, weights: Path, subset: int, cuda: bool) -> dict[str, float]:
-    """The PNG route: a file an image, then torch-fidelity on the folder, against what it keeps of ``folder/real``."""
+    """Scores through files: one PNG per image, then torch-fidelity on the folder, with cached ``folder/real``."""
     write(images, folder / "made")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch-fidelity's own making
+        warnings.simplefilter("ignore")  # caused by torch-fidelity itself
         return torch_fidelity.calculate_metrics(
             input1=str(folder / "made"), input2=str(folder / "real"), feature_extractor=INCEPTION,
             feature_extractor_weights_path=str(weights), isc=True, fid=True, kid=True, prc=True,
@@ -62,7 +64,7 @@ def by_files(images: Tensor, folder: Path, weights: Path, subset: int, cuda: boo
 
 
 def write(images: Tensor, folder: Path) -> None:
-    """Each image as a PNG file, number by number."""
+    """Writes each image as a PNG file, named by its number."""
     folder.mkdir(exist_ok=True)
     for number, pixels in enumerate(images):
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number:05}.png")

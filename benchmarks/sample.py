@@ -1,4 +1,6 @@
-"""`python -m benchmarks sample [key=value …]`: images of a Latent Forcing with experts, cascaded, with random weights.
+"""`python -m benchmarks sample [key=value …]`: sampling from Latent Forcing with experts, cascaded, random weights.
+
+    python -m benchmarks sample resolution=64 rounds=2
 
 The cases are the guidance of the presets `lf_l_200` (CFG with its interval, then AutoGuidance) and `lf_l_imagenet256`
 (AutoGuidance), and none. On a GPU: size=LM resolution=256 n=64 dtype=bfloat16.
@@ -13,42 +15,44 @@ from torch import Tensor, nn
 
 from benchmarks import baseline
 from benchmarks.core import Bench, compare, config_of, counted
-from lf.config import Names, Sampling, Training, merge, parse, preset
-from lf.denoiser import LatentForcing
-from lf.errors import UserError, nearest
-from lf.flops import forward_flops
-from lf.sampler import sample
+from lf.config import Sampling, Training, preset
+from lf.config.schema import Names
+from lf.core.errors import UserError, nearest
+from lf.core.parsing import merge, parse
+from lf.diffusion.solver import sample
+from lf.model.denoiser import LatentForcing
+from lf.training.flops import forward_flops
 
 CASES = {"unguided": "lf_s_guide", "cfg_then_autoguidance": "lf_l_200", "autoguidance": "lf_l_imagenet256"}
 
 
 class Sample(Bench):
-    """What the command takes."""
+    """The keys of the command line."""
 
     cases: Names = Field(tuple(CASES), description="kinds of guidance")
-    size: str = Field("S", description="of the network; the guide is the preset's, S")
-    resolution: int = Field(128, description="in pixels; the patch is 16")
-    steps: int = Field(50, ge=2, description="of Heun")
-    n: int = Field(1, ge=1, description="images in a call, one batch")
+    size: str = Field("S", description="size of the network; the guide has the preset's size, S")
+    resolution: int = Field(128, description="height and width of the images, in pixels; the patch is 16")
+    steps: int = Field(50, ge=2, description="Heun steps")
+    n: int = Field(1, ge=1, description="images per call, in one batch")
 
 
 def network(name: str, config: Sample, **changes: object) -> LatentForcing:
-    """A preset's network with weights everywhere, so that nothing that is computed is zero."""
+    """A preset's network with random weights, also where training starts at zero."""
     values = merge(preset(name)["training"], {"resolution": config.resolution, **changes})
     torch.manual_seed(0)
     model = LatentForcing(parse(Training, values), classes=1000)
     for p in model.parameters():
         if not p.any():
             nn.init.normal_(p, std=0.02)
-    nn.init.normal_(model.network.label.weight)  # labels that matter, or guidance would change nothing
+    nn.init.normal_(model.network.label.weight)  # large enough that guidance has an effect
     if config.runtime.compile:
         model.compile_blocks()
     return model.to(config.runtime.torch_device).eval().requires_grad_(False)
 
 
 def needed(model: LatentForcing, guide: LatentForcing, sampling: Sampling) -> int:
-    """Operations that one image takes: a pass for each slope, a second one where some scale is not 1, and of both
-    only the heads of the streams that move."""
+    """FLOPs that one image needs: one pass per velocity, a second one where some scale is not 1, and in both only the
+    heads of the streams that move."""
     names, total, flops = [s.name for s in model.streams], 0, cache(forward_flops)
 
     def velocity(z: list[Tensor], t: Sequence[float], moves: Sequence[bool]) -> list[Tensor | None]:

@@ -1,7 +1,9 @@
-"""`python -m benchmarks sweep [cells=10000]`: a cell's start-up; the plan, the state and the rows of a finished sweep.
+"""`python -m benchmarks sweep [cells=10000]`: start-up time of a task; plan, status and rows of a finished sweep.
 
-The sweep is `order_ablation` with as many seeds as it takes, in a run store of its own whose rows are invented, in the
-format of real ones. All is processor time; a start-up's is that of a process of its own.
+    python -m benchmarks sweep cells=10000 rounds=2
+
+The sweep is `order_ablation` with as many seeds as needed, in a temporary run store with made-up rows in the real
+format. All times are CPU times; a start-up is measured in a new process.
 """
 
 import io
@@ -18,22 +20,26 @@ from pydantic import Field
 
 from analysis.results import PROTOCOL, load
 from benchmarks.core import Bench, Work, config_of, keep, now, show, turns
-from lf.config import Runtime
-from sweeps import order_ablation, state, status
-from sweeps.plan import Launch, plan
+from lf.core.runtime import Runtime
+from sweeps import status
+from sweeps.cells import Launch
+from sweeps.jobs import state
+from sweeps.plan import plan
+from sweeps.questions import order_ablation
 
 CPU = torch.device("cpu")
 STARTED = {
     "python alone": "pass",
     "import torch": "import torch",
     "import sweeps.status": "import sweeps.status",
-    "import sweeps.work (a cell)": "import sweeps.work",
+    "import sweeps.jobs.task (a cell)": "import sweeps.jobs.task",
     "import sweeps.launch": "import sweeps.launch",
 }
 COMPILED = """
 import sys, torch
-from lf.config import Training, parse, preset
-from lf.denoiser import LatentForcing
+from lf.config import Training, preset
+from lf.core.parsing import parse
+from lf.model.denoiser import LatentForcing
 model = LatentForcing(parse(Training, preset("shapes")["training"]), 6).eval()
 if sys.argv[1:] == ["compile"]:
     model.compile_blocks()
@@ -43,20 +49,20 @@ with torch.no_grad():
 
 
 class Sweep(Bench):
-    """What the command takes."""
+    """The keys of the command line."""
 
-    cells: int = Field(10_000, ge=18, description="finished cells; a seed has 18")
+    cells: int = Field(10_000, ge=18, description="finished cells; 18 per seed")
 
 
 def started(code: str, *words: str) -> float:
-    """Seconds that a process takes to run ``code``."""
+    """Seconds that a new process takes to run ``code``."""
     began = now(CPU)
     subprocess.run([sys.executable, "-c", code, *words], check=True)
     return now(CPU) - began
 
 
 def finished(cells: int, runs: Path) -> None:
-    """A run store in which a sweep of so many cells is done; its rows are invented."""
+    """Writes a run store in which a sweep of ``cells`` cells is done, with made-up rows."""
     launch = Launch(seeds=tuple(range(-(-cells // 18))), runtime=Runtime(runs=str(runs)))
     all_of_them = list(order_ablation.cells(launch))[:cells]
     planned = plan(all_of_them, launch.runtime)
@@ -87,12 +93,12 @@ def main(argv: list[str]) -> None:
             launch = Launch(seeds=tuple(range(-(-config.cells // 18))), runtime=Runtime(runs=name))
             plan(order_ablation.cells(launch), launch.runtime)
 
-        def told() -> None:
+        def queried() -> None:
             with redirect_stdout(io.StringIO()):
                 status.main(["order_ablation", f"runs={name}"])
 
         works: dict[str, Work] = {
-            "plan": planned, "status": told, "analysis.load": lambda: load("order_ablation", runs),
+            "plan": planned, "status": queried, "analysis.load": lambda: load("order_ablation", runs),
         }  # fmt: skip
         taken = turns(works, config.rounds, CPU)
     rows = [{"variant": name, "seconds": median(seconds)} for name, seconds in taken.items()]

@@ -1,7 +1,9 @@
-"""`python -m benchmarks train [key=value …]`: the steps of real trainings, their first ones left out.
+"""`python -m benchmarks train [key=value …]`: step times of real trainings, without warm-up steps.
+
+    python -m benchmarks train cases=jit steps=30 rounds=1
 
 The cases are JiT, Latent Forcing with one head, and with experts. On a GPU: preset=lf_l_imagenet256 data=shards:PATH
-batch=… dtype=bfloat16 cases=experts; add `latents` there by caching them first (`python -m lf.encoders.cache`).
+batch=… dtype=bfloat16 cases=experts; to train on cached latents, run `python -m lf.encoders.cache` first.
 """
 
 import shutil
@@ -16,15 +18,17 @@ from pydantic import Field
 
 from benchmarks import baseline
 from benchmarks.core import Bench, compare, config_of, now, show
-from lf.config import DType, Names, Training, merge, parse, preset
-from lf.errors import UserError, nearest
-from lf.flops import forward_flops
-from lf.log import Log
+from lf.config import Training, preset
+from lf.config.schema import DType, Names
+from lf.core.errors import UserError, nearest
+from lf.core.parsing import merge, parse
 from lf.network import Network
 from lf.train import train
+from lf.training.flops import forward_flops
+from lf.training.logger import Logger
 
-SKIPPED = 10  # steps, in which it may compile
-SHOWN = 16  # operations of a profile
+SKIPPED = 10  # warm-up steps, in which it may compile
+MOST_OPERATIONS = 16  # operations listed of a profile
 CASES: dict[str, dict[str, Any]] = {
     "jit": {"schedule": {"name": "pixel_only"}, "latents": [], "network": {"expert_width": 0}},
     "lf": {"schedule": {"name": "cascaded"}, "network": {"expert_width": 0}},
@@ -33,21 +37,21 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Train(Bench):
-    """What the command takes."""
+    """The keys of the command line."""
 
     cases: Names = Field(tuple(CASES), description="kinds of network")
     preset: str = "shapes"
     data: str = Field("shapes", description="see lf.data")
     latent: str | dict[str, Any] = Field("tiny", description="encoder of the latent stream")
-    expert_width: int = Field(256, description="of the case `experts`")
-    batch: int = Field(64, ge=1, description="images a step")
-    steps: int = Field(100, ge=1, description="of a training, after those that may compile")
+    expert_width: int = Field(256, description="width of the output experts in the case experts")
+    batch: int = Field(64, ge=1, description="images per step")
+    steps: int = Field(100, ge=1, description="timed steps of a training, after the warm-up steps")
     dtype: DType = "bfloat16"
-    profile: bool = Field(False, description="print what the steps of `lf` spend their time in, too")
+    profile: bool = Field(False, description="also print a profile of the steps of lf")
 
 
 def needed(config: Training) -> float:
-    """Operations of a step: a pass and its backward of all images, of each only the heads that its loss looks at."""
+    """FLOPs of a step: forward and backward pass of all images, each with only the heads that its loss uses."""
     with torch.device("meta"):
         network = Network(config.network, config.streams, 1000)
     weight = config.schedule.sample(10_000, generator=torch.Generator().manual_seed(0)).weight
@@ -58,8 +62,8 @@ def needed(config: Training) -> float:
     return 3 * config.batch * (whole - sum(head * (1 - share) for head, share in zip(heads, shares, strict=True)))
 
 
-class Watched(Log):
-    """The log of a training, which also times, and may profile, the steps that come after the first ones."""
+class Watched(Logger):
+    """A training's log that also times (and profiles, if set) the steps after the warm-up steps."""
 
     seconds = 0.0
     profiler: torch.profiler.profile | None = None
@@ -77,7 +81,7 @@ class Watched(Log):
 
 
 def spent(profiler: torch.profiler.profile, steps: int) -> list[dict[str, Any]]:
-    """The operations that take most, of the device if there is one, each without those that it calls."""
+    """The operations with the largest self time, on the GPU if there is one."""
     taken: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     on_device = any(event.self_device_time_total for event in profiler.key_averages())
@@ -92,7 +96,7 @@ def spent(profiler: torch.profiler.profile, steps: int) -> list[dict[str, Any]]:
             "ms_a_step": micros / steps / 1e3,
             "calls_a_step": calls[name] / steps,
         }
-        for name, micros in taken.most_common(SHOWN)
+        for name, micros in taken.most_common(MOST_OPERATIONS)
     ]
 
 
@@ -115,7 +119,7 @@ def main(argv: list[str]) -> None:
 
             def ours(training: Training = training) -> float:
                 shutil.rmtree(Path(runs) / "training", ignore_errors=True)
-                with patch("lf.train.Log", Watched):
+                with patch("lf.train.Logger", Watched):
                     train(training)
                 return Watched.seconds
 

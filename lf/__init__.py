@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lf.denoiser import LatentForcing
+    from lf.model.denoiser import LatentForcing
 
 __all__ = ["LatentForcing"]
 
 
 def __getattr__(name: str) -> Any:
-    """`LatentForcing`, imported at first use: the commands do not wait for what they do not need."""
+    """Imports `LatentForcing` at first use, so that commands that do not need torch start fast."""
     if name == "LatentForcing":
-        from lf.denoiser import LatentForcing
+        from lf.model.denoiser import LatentForcing
 
         return LatentForcing
     raise AttributeError(f"module 'lf' has no attribute '{name}'")

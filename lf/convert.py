@@ -1,20 +1,20 @@
 """`python -m lf.convert FILE.pth FOLDER [key=value …]`: a public JiT or Latent Forcing checkpoint as a run's folder.
 
-FOLDER then serves as any training run: `python -m lf.evaluate run=FOLDER`, `LatentForcing.from_pretrained(FOLDER)`.
-The network is read off the tensors' shapes; what they do not show (which encoder made the latents, the schedule, the
-data) is taken from the file's arguments and LF's recipe, and any key of the training config can be given: `data=…`,
-`latents=[mocov3]`, `schedule=independent`, `network.class_token_block=8`. A guide inside the file (AutoGuidance)
-becomes a run of its own, FOLDER-guide. Nothing in the file is executed.
+    python -m lf.convert lf_l.pth runs/training/lf_l
+    python -m lf.convert lf_l.pth moco latents=[mocov3]
+
+FOLDER can then be used like any training run: ``python -m lf.evaluate run=FOLDER``, ``LatentForcing.from_pretrained``.
+The network's size follows from the tensors' shapes. The rest (encoder of the latents, schedule, data) comes from the
+arguments stored in the file and from LF's recipe. Any key of the training config can be set, such as
+``schedule=independent`` or ``network.class_token_block=8``. A guide in the file (AutoGuidance) becomes a separate run,
+FOLDER-guide. Nothing in the file is executed.
 """
 
 import argparse
 import json
 import math
 import os
-import re
-import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lf.checkpoint import NAME, part
-from lf.config import Training, help_of, merge, overrides, parse
-from lf.door import door
-from lf.errors import UserError
-from lf.files import replace, replace_tensors, sha256
+from lf.config import Training
+from lf.core.cli import run_command, show_help
+from lf.core.errors import UserError
+from lf.core.parsing import merge, overrides, parse
 from lf.network import SIZES, Network
 from lf.network.embed import sincos_positions
+from lf.storage.atomic import replace, replace_tensors, sha256
+from lf.storage.checkpoint import NAME, part
+from lf.storage.pickles import NotReadable, unpickle
 
-WEIGHTS = {"model": "raw", "model_ema1": "ema", "model_ema2": "ema2"}  # their name → ours
-ENCODERS = {768: "dinov2", 1024: "data2vec2", 48: "pixels"}  # of a latent, by its channels
+WEIGHTS = {"model": "raw", "model_ema1": "ema", "model_ema2": "ema2"}  # name in the file → our name
+ENCODERS = {768: "dinov2", 1024: "data2vec2", 48: "pixels"}  # channels of the latent → its encoder
 IMAGENET = 1_281_167  # training images
 
 JIT = {"t_embedder": "time.0", "x_embedder": "embed.0"}
@@ -50,12 +52,12 @@ BOTH = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the tensors' shapes say of a network.
+    """A network's architecture, as far as the tensors' shapes show it.
 
     Attributes:
         network: fields of `NetworkConfig`.
         resolution: of the images, in pixels.
-        latent: channels of the latent stream, 0 without one.
+        latent: channels of the latent stream; 0: none.
         classes: number of classes.
     """
 
@@ -66,10 +68,10 @@ class Architecture:
 
 
 def convert(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
-    """A public network's state dict → its architecture, and its tensors by the names of `lf.network.Network`.
+    """The architecture of a public state dict, and its tensors, renamed as in `lf.network.Network`.
 
     Raises:
-        UserError: it is not such a network.
+        UserError: the state dict is not of JiT or Latent Forcing.
     """
 
     def shape(key: str, dimensions: int) -> torch.Size:
@@ -121,15 +123,15 @@ def convert(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Tensor
 
 
 def config_of(found: Architecture, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> Training:
-    """The training config of a network, as far as it is known, under the ``given`` keys.
+    """The training config of a network, as far as it is known, overridden by the ``given`` keys.
 
     Raises:
-        UserError: a key that cannot be seen is needed and not given, or one is wrong.
+        UserError: a key that cannot be inferred must be given, or a given one is wrong.
     """
     base: dict[str, Any] = {"data": "", "resolution": found.resolution, "network": found.network, **recipe}
     if found.latent and "latents" not in base:
         if found.latent not in ENCODERS and "latents" not in given:
-            raise UserError(f"latents of {found.latent} channels are of no known encoder: name it, latents=[NAME]")
+            raise UserError(f"latents of {found.latent} channels: unknown encoder; name it with latents=[NAME]")
         base["latents"] = [ENCODERS.get(found.latent)]
     repa = "repa_width" in found.network
     if repa:
@@ -140,15 +142,15 @@ def config_of(found: Architecture, recipe: Mapping[str, Any], given: Mapping[str
         if block is None and (repa or found.network["class_tokens"]):
             raise UserError(
                 f"no released size has depth {found.network['depth']} and width {found.network['width']}: "
-                "name the block of the class tokens, network.class_token_block=N"
+                "give the block of the class tokens, network.class_token_block=N"
             )
-        if repa:  # the public baseline taps the block of the class tokens
+        if repa:  # the public baseline aligns the input of the block of the class tokens
             values["network"] = {"repa_block": block, **network}
     return parse(Training, values)
 
 
 def recipe_of(file: Mapping[str, Any], latent: bool) -> dict[str, Any]:
-    """How it was trained, from the arguments in the file; where they are silent, the published recipe."""
+    """How the network was trained: the arguments in the file; for those that are missing, the published recipe."""
     args = vars(file.get("args", argparse.Namespace()))
     epochs = file.get("epoch", 0) + 1
     batch = args.get("batch_size", 1024) * args.get("world_size", 1)
@@ -175,19 +177,15 @@ def recipe_of(file: Mapping[str, Any], latent: bool) -> dict[str, Any]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content of a public ``.pth``, by torch's loader that makes tensors and plain values and nothing else.
+    """Loads a public ``.pth`` with torch's safe loader, which makes only tensors and plain values.
 
     Raises:
-        UserError: it cannot be read, or would have to run code.
+        UserError: the file cannot be read, or loading it would run code.
     """
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            file = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # noqa: BLE001 (a damaged file may fail anywhere in the unpickler)
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        plain = str(error).split("\n")[0] or type(error).__name__
-        why = f"holds {code[1]}, which is not loaded: it could run anything" if code else plain
-        raise UserError(f"cannot read {path}: {why}") from None
+        file = unpickle(path)
+    except NotReadable as error:
+        raise UserError(f"cannot read {path}: {error}") from None
     missing = [key for key in WEIGHTS if not isinstance(file, dict) or not isinstance(file.get(key), dict)]
     if missing:
         raise UserError(f"{path}: is not a checkpoint of JiT or Latent Forcing: it has no {_few(missing)}")
@@ -205,7 +203,7 @@ def write(place: Path, file: Mapping[str, Any], prefix: str, given: Mapping[str,
         tensors |= {f"{ours}.{key}": value for key, value in network.items()}
     training = config_of(found, recipe_of(file, bool(found.latent)), given)
     _check(tensors, training, found.classes)
-    owners = {value.data_ptr(): key for key, value in tensors.items()}  # a safetensors file holds each of its own
+    owners = {value.data_ptr(): key for key, value in tensors.items()}  # safetensors files cannot share storage
     tensors = {key: value if owners[value.data_ptr()] == key else value.clone() for key, value in tensors.items()}
     replace_tensors(place / NAME, tensors, {"step": str(training.steps)})
     config = training.model_dump(mode="json", exclude={"runtime"}) | {"source": source}
@@ -214,13 +212,13 @@ def write(place: Path, file: Mapping[str, Any], prefix: str, given: Mapping[str,
 
 
 def _check(tensors: Mapping[str, Tensor], training: Training, classes: int) -> None:
-    """Raises `UserError` unless the tensors are three networks of this config."""
+    """Raises `UserError` unless the tensors are three sets of weights of this config's network."""
     with torch.device("meta"):
         network = Network(training.network, training.streams, classes).state_dict()
     expected = {f"{ours}.{key}": value for ours in WEIGHTS.values() for key, value in network.items()}
     missing, more = [k for k in expected if k not in tensors], [k for k in tensors if k not in expected]
     if missing or more:
-        lists = [f"{what} {_few(keys)}" for what, keys in (("missing", missing), ("too many", more)) if keys]
+        lists = [f"{what} {_few(keys)}" for what, keys in (("missing", missing), ("unexpected", more)) if keys]
         raise UserError(f"the file's tensors are not those of this config's network: {'; '.join(lists)}")
     for key, value in expected.items():
         if value.shape != tensors[key].shape:
@@ -240,11 +238,9 @@ def _few(keys: list[str]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    if {"-h", "--help"} & set(argv):
-        print(__doc__.strip(), "", "Keys, defaults and meaning:", *help_of(Training), sep="\n")
-        sys.exit(0)
+    show_help(argv, __doc__, Training)
     if len(argv) < 2 or "=" in argv[1]:
-        raise UserError("expected FILE.pth FOLDER [key=value …]; see --help")
+        raise UserError("usage: python -m lf.convert FILE.pth FOLDER [key=value …]; see --help")
     path, out, given = Path(argv[0]), Path(argv[1]), overrides(argv[2:])
     guide = out.with_name(f"{out.name}-guide")
     file = load(path)
@@ -252,7 +248,7 @@ def main(argv: list[str]) -> None:
     folders = {"net": out} | ({"ag_net": guide} if "ag_net" in prefixes else {})
     for folder in folders.values():
         if folder.exists():
-            raise UserError(f"{folder}: exists already and is not written over")
+            raise UserError(f"{folder}: exists and is not overwritten")
     source = {"file": path.name, "sha256": sha256(path), "epoch": file.get("epoch")}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -273,4 +269,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

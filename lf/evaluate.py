@@ -1,6 +1,10 @@
-"""`python -m lf.evaluate run=ID [path=shifted path.alpha=16] [key=value …]`: draws images and scores them.
+"""`python -m lf.evaluate run=ID [key=value …]`: samples images from a trained network and scores them.
 
-The same command again prints the row that is there already. Under `torchrun` the processes share the images.
+    python -m lf.evaluate run=ID path=shifted path.alpha=16
+    python -m lf.evaluate run=ID guidance.kind=cfg guidance.scale.pixels=1.5
+
+It prints the scores as a row. Rerun, the same command prints the stored row. Under ``torchrun`` the processes share the
+images.
 """
 
 import json
@@ -14,40 +18,48 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lf import data, stop
-from lf.command import config_from
-from lf.config import Evaluation, Judging, Runtime, Sampling, Source, Strict, preset
-from lf.denoiser import LatentForcing
-from lf.door import door
-from lf.errors import UserError
-from lf.files import made_once, replace_tensors
+from lf import data
+from lf.config import Evaluation, Sampling, ScoringConfig, Source, preset
+from lf.config.cli import config_over_preset
+from lf.core import preemption
+from lf.core.cli import run_command
+from lf.core.distributed import World, join
+from lf.core.errors import UserError
+from lf.core.parsing import Strict
+from lf.core.runtime import Runtime
 from lf.metrics import JUDGE, Extractor, Judge, Reference, Space, joined, protocol, scores
-from lf.reconstruction import reconstruction
-from lf.runs import Run, TrainingRun, evaluation_run, find_training
-from lf.world import World, join
+from lf.metrics.reconstruction import reconstruction
+from lf.model.denoiser import LatentForcing
+from lf.runs import EvaluationRun, TrainingRun, evaluation_run, find_training
+from lf.storage.atomic import replace_tensors
+from lf.storage.cache import made_once
 
-SHOWN = 64  # images kept with the row
+KEPT_IMAGES = 64  # images saved with the row
 
 
 def evaluate(trained: TrainingRun, config: Evaluation) -> dict[str, Any]:
-    """Scores a finished training unless that is done already; returns the row."""
+    """Scores a trained network and returns the row; a finished evaluation is not repeated.
+
+    Raises:
+        UserError: the training is not finished, or something that the evaluation needs is missing.
+    """
     run = evaluation_run(trained, config)
-    if "data_digest" in trained.config and trained.row is None:  # a run of ours: what is there is not its end
-        raise UserError(f"run={trained.id}: its training is not done; the command that began it goes on with it")
+    if "data_digest" in trained.config and trained.row is None:  # a run of ours whose last checkpoint is not its end
+        raise UserError(f"run={trained.id}: its training is not finished; rerun its command to resume it")
     world = join(trained.training.runtime.torch_device)
     with run.held() if world.rank == 0 else nullcontext():
         row = world.share(run.row)
         return row or world.share(_evaluate(trained, config, run, world))
 
 
-def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) -> dict[str, Any]:
+def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, world: World) -> dict[str, Any]:
     training, runtime = trained.training, trained.training.runtime
     began = time.monotonic()
     runtime.apply()
     spaces = [space_of(name, training, world.device) for name in config.features]
     references = [reference_of(space, config, training) for space in spaces]
     model = network_of(trained, config.weights)
-    _, codec = model.shown_by(config.path_for(training))
+    _, codec = model.output_stream(run.path)
     guide = guide_of(config, runtime)
 
     if config.n < world.size:
@@ -56,20 +68,20 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
     shown, sampling = list[Tensor](), 0.0
     mark = time.monotonic()
-    for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch):
-        images = data.to_uint8(drawn)  # they stay where they are: the extractors of torch-fidelity run there, too
+    for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch, path=run.path):
+        images = data.to_uint8(drawn)  # they stay on the device, where torch-fidelity's extractors run
         if world.device.type == "cuda":
-            torch.cuda.synchronize(world.device)  # so that a second counts where it was spent
+            torch.cuda.synchronize(world.device)  # so that the measured time is that of sampling
         sampling += time.monotonic() - mark
         for space, part in zip(spaces, parts, strict=True):
             part.append(space.features(images))
-        shown += [images.cpu()] if sum(len(some) for some in shown) < SHOWN else []
-        if stop.asked() and world.rank == 0:
-            raise stop.Stopped(stop.asked())
+        shown += [images.cpu()] if sum(len(some) for some in shown) < KEPT_IMAGES else []
+        if preemption.asked() and world.rank == 0:
+            raise preemption.Stopped(preemption.asked())
         mark = time.monotonic()
     gathered = [{k: torch.cat(world.gather(v)) for k, v in joined(part).items()} for part in parts]
     if world.rank:
-        return {}  # the first one has the row
+        return {}  # rank 0 has the row
 
     labels, found = model.labels(range(config.n)), dict[str, Any]()
     for space, reference, features in zip(spaces, references, gathered, strict=True):
@@ -79,9 +91,8 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
         if isinstance(space, Judge):
             found |= space.reading(features["logits"], labels)
             found |= {f"real_{name}": value for name, value in real(space, training, config.n).items()}
-    replace_tensors(
-        run.folder / "samples.safetensors", {"images": torch.cat(shown)[:SHOWN], "labels": labels[:SHOWN].clone()}
-    )
+    kept = {"images": torch.cat(shown)[:KEPT_IMAGES], "labels": labels[:KEPT_IMAGES].clone()}
+    replace_tensors(run.folder / "samples.safetensors", kept)
     row = run.config | {
         "data": training.data,
         "labels": "balanced" if training.label_dropout < 1 else "none",
@@ -94,7 +105,7 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: Run, world: World) 
 
 @lru_cache(maxsize=2)
 def network_of(trained: TrainingRun, weights: str) -> LatentForcing:
-    """The network of a finished (or begun) training, ready to draw images; it and a guide are kept."""
+    """The network of a training, ready to sample from; the last two are cached (a network and its guide)."""
     runtime = trained.training.runtime
     model = LatentForcing.from_pretrained(trained.folder, weights).to(join(runtime.torch_device).device)
     if runtime.compile:
@@ -124,8 +135,12 @@ def _judge(name: str, resolution: int, cache: Path) -> Judge:
     return Judge(reference, lessons, cache)
 
 
-def reference_of(space: Space, judging: Judging, source: Source) -> Reference:
-    """What a space's features are compared with: the file that was given for it, else the training data."""
+def reference_of(space: Space, judging: ScoringConfig, source: Source) -> Reference:
+    """The reference statistics of a feature space: the file given for it, else those of the training data.
+
+    Raises:
+        UserError: there is no file and the data has no statistics in this space, or the file does not fit.
+    """
     if isinstance(space, Judge):
         return space.statistics
     if space.name in judging.reference:
@@ -133,7 +148,7 @@ def reference_of(space: Space, judging: Judging, source: Source) -> Reference:
     if not source.data:
         raise UserError(
             f"features={space.name}: nothing to compare with; give reference.{space.name}=FILE "
-            "(python -m lf.data.reference makes one), or leave it out of features"
+            "(python -m lf.metrics.make_reference makes one), or leave it out of features"
         )
     runtime = source.runtime
     images = data.open(source.data, source.resolution, runtime.cache)
@@ -141,7 +156,7 @@ def reference_of(space: Space, judging: Judging, source: Source) -> Reference:
 
 
 def real(judge: Judge, source: Source, n: int) -> dict[str, float]:
-    """The floor: scores of ``n`` real images that no network has seen, fewer or none if there are not as many."""
+    """The floor: scores of ``n`` held-out real images; of fewer, or of none, if the data set has fewer."""
     cache = source.runtime.cache
     test = data.load(source.data, source.resolution, "test", cache)
     if len(test) < 2:
@@ -156,31 +171,31 @@ def real(judge: Judge, source: Source, n: int) -> dict[str, float]:
 
 
 def protocol_for(name: str) -> dict[str, Any]:
-    """Defaults of an evaluation on the data ``name``: those of a preset of its kind."""
+    """Default evaluation settings for the data ``name``: those of a preset on such data."""
     small = name.partition(":")[0] in ("shapes", "digits", "folder")
     return preset("shapes" if small else "imagenet256")["evaluation"]
 
 
 class Asked(Strict):
-    """What is evaluated, and where."""
+    """The run to evaluate, and the runtime."""
 
-    run: str = Field(description="training run: its id or its folder")
+    run: str = Field(description="training run: id or folder")
     runtime: Runtime = Runtime()
 
 
 class Command(Evaluation, Asked):
-    """What the command line takes."""
+    """The keys of the command line."""
 
 
 def main(argv: list[str]) -> None:
     words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
-    asked = config_from(words, Asked, "evaluation", __doc__, {}, Command)
+    asked = config_over_preset(words, Asked, "evaluation", __doc__, {}, Command)
     trained = find_training(asked.run, asked.runtime)
-    config = config_from(argv, Command, "evaluation", __doc__, protocol_for(trained.training.data))
+    config = config_over_preset(argv, Command, "evaluation", __doc__, protocol_for(trained.training.data))
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

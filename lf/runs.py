@@ -1,4 +1,4 @@
-"""The run store: one folder a run, named by its identity; equal identity, done already.
+"""Run store: one folder per run, named by its identity; a finished identity is not rerun.
 
 runs/training/<id>/{config.json, row.json, checkpoint.safetensors, tensorboard…}
 runs/evaluation/<id>/{config.json, row.json, samples.safetensors}
@@ -18,19 +18,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lf import checkpoint, data
-from lf.claims import claim, held
-from lf.config import Evaluation, Judging, Runtime, Source, Training, identity
-from lf.denoiser import training_of
+from torch import Tensor
+
+from lf import data
+from lf.config import Evaluation, ScoringConfig, Source, Training, identity
+from lf.config.schema import training_of
+from lf.core.errors import UserError, nearest
+from lf.core.runtime import Runtime
 from lf.encoders import Encoder
-from lf.errors import UserError, nearest
-from lf.files import replace, sha256
 from lf.metrics import JUDGE, RECIPE
+from lf.storage import checkpoint
+from lf.storage.atomic import replace, sha256
+from lf.storage.lease import held, lease
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. ``config`` is what made its identity, fully resolved."""
+    """One run's folder. ``config`` is the resolved config that its identity is the hash of."""
 
     folder: Path
     config: dict[str, Any] = field(compare=False)
@@ -41,13 +45,13 @@ class Run:
 
     @property
     def row(self) -> dict[str, Any] | None:
-        """The run's result, or None as long as it is not done."""
+        """The run's result; None if it is not finished."""
         file = self.folder / "row.json"
         return json.loads(file.read_text()) if file.exists() else None
 
     @property
     def state(self) -> str:
-        """``done``, ``running`` (somebody holds it), ``begun`` (a checkpoint waits) or ``new``."""
+        """``done``, ``running`` (a process holds its lease), ``begun`` (it has a checkpoint) or ``new``."""
         if self.row is not None:
             return "done"
         if held(self.folder / "lock"):
@@ -56,24 +60,24 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the run for this process; another that wants it waits until it is done or dropped."""
-        with claim(self.folder / "lock"):
+        """Holds the run's lease; another process that wants it waits until the lease is released or expires."""
+        with lease(self.folder / "lock"):
             if not (self.folder / "config.json").exists():
                 replace(self.folder / "config.json", json.dumps(self.config, indent=1))
             yield
 
-    def put_aside(self) -> None:
-        """Moves what is there out of the way, under a name that tells when; the run is new again."""
+    def archive(self) -> None:
+        """Archives the run under a timestamp, so that its state is ``new`` again."""
         if self.folder.exists():
-            with claim(self.folder / "lock"):
-                aside = self.folder.with_name(f"{self.id}.{time.strftime('%Y%m%d-%H%M%S')}")
-                aside.mkdir()
+            with lease(self.folder / "lock"):
+                archived = self.folder.with_name(f"{self.id}.{time.strftime('%Y%m%d-%H%M%S')}")
+                archived.mkdir()
                 for file in self.folder.iterdir():
                     if not file.name.startswith("lock"):
-                        file.rename(aside / file.name)
+                        file.rename(archived / file.name)
 
     def finish(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Writes the result, with the code's revision and the machine; returns it."""
+        """Writes the result, with the code's revision and the machine, and returns it."""
         row = {"id": self.id, **row, "revision": revision(), "machine": f"{platform.machine()} {os.cpu_count()} CPUs"}
         replace(self.folder / "row.json", json.dumps(row) + "\n")
         return row
@@ -81,7 +85,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingRun(Run):
-    """A training's folder: this store's, or one that `lf.convert` or ``save_pretrained`` wrote."""
+    """A training's folder: in this store, or written by `lf.convert` or ``save_pretrained``."""
 
     training: Training = field(compare=False)
 
@@ -91,7 +95,7 @@ class TrainingRun(Run):
 
 
 def training_run(config: Training) -> TrainingRun:
-    """Where the training of ``config`` is, done or not. Its identity: the config and the data's digest."""
+    """The run of the training ``config``, finished or not. Its identity: the config and the data's digest."""
     what = config.model_dump(mode="json", exclude={"runtime"})
     what["data_digest"] = data.digest(config.data, config.resolution)
     return TrainingRun(Path(config.runtime.runs) / "training" / identity(what), what, config)
@@ -103,31 +107,39 @@ def find_training(name: str, runtime: Runtime) -> TrainingRun:
     folder = Path(name) if (Path(name) / "config.json").exists() else store / name
     if not name or not (folder / "config.json").exists():
         ids = [child.name for child in store.iterdir()] if store.is_dir() else []
-        known = nearest(name, ids) if ids else f"{store} holds none yet"
+        known = nearest(name, ids) if ids else f"{store} has none yet"
         raise UserError(f"run={name}: no such training run; {known}")
     training = training_of(folder, runtime=runtime.model_dump())
     return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
 
 
-def evaluation_run(trained: TrainingRun, config: Evaluation) -> Run:
-    """Where the evaluation of a training is.
+@dataclass(frozen=True)
+class EvaluationRun(Run):
+    """An evaluation's folder. ``path`` holds the time vectors of sampling, ``(steps+1, streams)``."""
 
-    Its identity: the training's, the times that the path goes through, all other settings, what judges it.
+    path: Tensor = field(compare=False)
+
+
+def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
+    """The run of an evaluation, finished or not.
+
+    Its identity: the training's identity, the path's time vectors, all other settings, and the references or the judge.
     """
     training = trained.training
     settings = config.model_dump(mode="json", include=set(Evaluation.model_fields) - {"path", "shift"})
     what = {"training": trained.id, **settings, **_judged_by(config)}
-    if config.guidance.guide:  # however it was spelt
+    if config.guidance.guide:  # the same run, given as an id or as a folder
         guide = find_training(config.guidance.guide, training.runtime)
         what["guidance"] = {**what["guidance"], "guide": guide.id}
-    name = identity(what, config.path_for(training).tolist())
+    path = config.path_for(training)
+    name = identity(what, path.tolist())
     schedule = (config.path or training.schedule).over(len(training.streams))
     folder = Path(training.runtime.runs) / "evaluation" / name
-    return Run(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift})
+    return EvaluationRun(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift}, path)
 
 
-def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: Judging) -> Run:
-    """Where the scores of a tokenizer are. Its identity: its recipe, the data's digest, what judges it."""
+def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: ScoringConfig) -> Run:
+    """The run of a tokenizer's scores. Its identity: its recipe, the data's digest, the references or the judge."""
     what = {
         "tokenizer": encoder.model_dump(mode="json", exclude={"loss_weight"}),
         "patch": patch,
@@ -141,8 +153,8 @@ def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: Judging
     return Run(Path(source.runtime.runs) / "tokenizer" / identity(what), what)
 
 
-def _judged_by(judging: Judging) -> dict[str, Any]:
-    """The content of the references and, where it judges, the judge's recipe."""
+def _judged_by(judging: ScoringConfig) -> dict[str, Any]:
+    """Hashes of the references and, where the judge scores, the judge's recipe."""
     references = {name: _content(name, file) for name, file in judging.reference.items()}
     return {"reference": references} | ({"judge": RECIPE} if JUDGE in judging.features else {})
 
@@ -156,7 +168,7 @@ def _content(name: str, file: str) -> str:
 
 @cache
 def revision() -> str:
-    """The code's git revision, with ``+`` where the tree is changed; ``unknown`` outside a checkout."""
+    """The code's git revision, with ``+`` if there are uncommitted changes; ``unknown`` outside a checkout."""
     where = Path(__file__).parent
     if (where.parent / "REVISION").exists():  # a copy made for a sweep's jobs
         return (where.parent / "REVISION").read_text()

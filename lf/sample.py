@@ -1,4 +1,9 @@
-"""`python -m lf.sample run=ID [out=samples.png] [n=16] [path=…] [key=value …]`: draws a grid of images."""
+"""`python -m lf.sample run=ID [out=samples.png] [n=16] [key=value …]`: samples a grid of images.
+
+    python -m lf.sample run=ID path=shifted path.alpha=16 n=64
+
+The same run, seed and path give the same images.
+"""
 
 from pathlib import Path
 
@@ -6,28 +11,29 @@ import torch
 from pydantic import Field
 from torchvision.utils import make_grid, save_image
 
-from lf.command import config_from
-from lf.config import Runtime, Sampling
-from lf.door import door
-from lf.errors import UserError
+from lf.config import Sampling
+from lf.config.cli import config_over_preset
+from lf.core.cli import run_command
+from lf.core.errors import UserError
+from lf.core.runtime import Runtime
 from lf.evaluate import guide_of, network_of
 from lf.runs import find_training
 
 
 class Command(Sampling):
-    """What the command line takes."""
+    """The keys of the command line."""
 
-    run: str = Field(description="training run: its id or its folder")
+    run: str = Field(description="training run: id or folder")
     n: int = Field(16, ge=1, description="number of images")
-    label: int | None = Field(None, ge=0, description="number of the class to show; by default all in turn")
-    out: str = Field("samples.png", description="file of the grid; not written over")
+    label: int | None = Field(None, ge=0, description="class of all images; by default all classes in turn")
+    out: str = Field("samples.png", description="file of the grid; not overwritten")
     runtime: Runtime = Runtime()
 
 
 def main(argv: list[str]) -> None:
-    config = config_from(argv, Command, "evaluation", __doc__, base={})
+    config = config_over_preset(argv, Command, "evaluation", __doc__, base={})
     if Path(config.out).exists():
-        raise UserError(f"out={config.out}: exists already and is not written over")
+        raise UserError(f"out={config.out}: exists and is not overwritten")
     trained = find_training(config.run, config.runtime)
     config.runtime.apply()
     model = network_of(trained, config.weights)
@@ -41,4 +47,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

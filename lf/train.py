@@ -1,9 +1,14 @@
-"""`python -m lf.train [preset=shapes] [key=value …]`: trains one network; the same command again continues or is done.
+"""`python -m lf.train [preset=shapes] [key=value …]`: trains one network; the same command resumes it.
 
-`--dry-run` prints the recipe, makes one real step of a tiny batch on the CPU, and trains nothing; `--dry-run=500`
-forecasts the GPU-hours at 500 images a second. Under `torchrun`, or several tasks of a SLURM job, the processes share
-every batch. Every draw is a function of (seed, step), so a run that was stopped goes on bit by bit from its last
-checkpoint, on any number of processes.
+    python -m lf.train latents=tiny schedule=cascaded
+    python -m lf.train preset=lf_l_imagenet256 data=shards:PATH --dry-run
+    torchrun --nproc_per_node 8 -m lf.train preset=lf_l_imagenet256
+
+``--dry-run`` prints the recipe and its cost, executes one step of two images on the CPU, and trains nothing;
+``--dry-run=500`` forecasts the GPU-hours at 500 images per second.
+
+Under ``torchrun``, or several tasks of a SLURM job, the processes share every batch. Every draw is a function of (seed,
+step), so an interrupted run resumes bit for bit from its last checkpoint, on any number of processes.
 """
 
 import signal
@@ -19,26 +24,33 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lf import checkpoint, data, stop
-from lf.command import config_from
+from lf import data
 from lf.config import Training
+from lf.config.cli import config_over_preset
+from lf.core import preemption
+from lf.core.cli import run_command
+from lf.core.distributed import World, join
+from lf.core.errors import UserError
 from lf.data.loader import Damaged, batches
-from lf.denoiser import LatentForcing
-from lf.door import door
-from lf.draws import drawn
 from lf.encoders.cache import attach
-from lf.errors import UserError
-from lf.log import Log
-from lf.recipe import rehearse
+from lf.model.denoiser import LatentForcing
 from lf.runs import TrainingRun, training_run
 from lf.schedules import Times
-from lf.world import World, join
+from lf.storage import checkpoint
+from lf.training.dry_run import dry_run
+from lf.training.logger import Logger
+from lf.training.step_inputs import step_inputs
 
 
 def train(config: Training) -> dict[str, Any]:
-    """Trains ``config`` unless that is done already; returns the run's row."""
+    """Trains a network, or resumes its training, and returns the run's row; a finished run is not repeated.
+
+    Raises:
+        UserError: something that the training needs is missing, or the loss is not a number.
+        lf.core.preemption.Stopped: a stop was requested; the checkpoint is saved.
+    """
     run = training_run(config)
-    world = join(config.runtime.torch_device)  # a wrong device is said before anything is written
+    world = join(config.runtime.torch_device)  # a wrong device fails before anything is written
     if config.batch % world.size:
         raise UserError(f"batch={config.batch}: must be a multiple of the number of processes, {world.size}")
     with run.held() if world.rank == 0 else nullcontext():
@@ -50,10 +62,13 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     config, folder, device = run.training, run.folder, world.device
     runtime = config.runtime
     runtime.apply()
+
+    # Data, and the latents of its images: cached, or encoded batch by batch.
     images = data.open(config.data, config.resolution, runtime.cache)
     images, encode = attach(images, config.encoders, config.network.patch, runtime.cache, config.flip, runtime.latents)
     encode = encode and [e.to(device) for e in encode]
 
+    # Network, averages of its weights, optimizer; all of it from the checkpoint where there is one.
     torch.manual_seed(config.seed)
     model = LatentForcing(config, len(images.classes)).to(device)
     emas = [deepcopy(model.network).requires_grad_(False) for _ in config.ema]
@@ -63,35 +78,42 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     begun_at, losses = 0, torch.zeros(config.steps, 1 + len(model.streams))
     if checkpoint.begun(folder):
         begun_at, losses = checkpoint.restore(folder, model.network, emas, optimizer)
-    losses = losses.to(device)  # stays there: only a log line waits for the device
+    losses = losses.to(device)  # on the device: only log lines synchronise with it
+
+    # Compilation, and the processes that share every batch.
     if runtime.compile:
         model.compile_blocks()
     step_of: nn.Module = model
     if world.size > 1:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the new name is not in torch 2.6
             step_of = DistributedDataParallel(model, broadcast_buffers=False)
-
     share = config.batch // world.size
     parts = torch.arange(share).split(runtime.micro_batch or share)
+
+    # The loop: every draw is a function of (seed, step), so it starts at any step.
     loader = batches(
         images, config.batch, range(begun_at, config.steps), config.seed,
         flip=config.flip, rank=world.rank, world=world.size, workers=runtime.workers,
     )  # fmt: skip
-    damaged, log = Damaged(runtime.limit_damaged), Log(run, world, model, begun_at)
+    damaged, log = Damaged(runtime.limit_damaged), Logger(run, world, model, begun_at)
     saved = time.monotonic()
     for step, batch in enumerate(loader, begun_at):
         for name in damaged.see(batch):
             print(f"warning: {name}: skipped", file=sys.stderr)
-        x, noise, times, y, align = drawn(config, step, batch, model.classes, encode, world)
+
+        # Gradients, accumulated over micro-batches.
+        x, noise, times, y, align = step_inputs(config, step, batch, model.classes, encode, world)
         loss = torch.zeros(losses.shape[1], device=device)
         for part in parts:
             p = slice(int(part[0]), int(part[-1]) + 1)
             some = [a[p] for a in x], [e[p] for e in noise], Times(*(a[p] for a in times)), y[p]
-            together = part is parts[-1] or world.size == 1  # gradients are averaged over processes once a step
+            together = part is parts[-1] or world.size == 1  # all-reduce the gradients once per step
             with nullcontext() if together else step_of.no_sync():  # type: ignore[operator]
                 some_loss = step_of(*some, align=None if align is None else align[p]) * (len(part) / share)
                 some_loss[0].backward()
             loss += some_loss.detach()
+
+        # Step of the optimizer and of the averages.
         if config.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         for group in optimizer.param_groups:
@@ -99,41 +121,43 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         for ema, decay in zip(emas, config.ema, strict=True):
-            average(ema, model.network, decay if step else 0)  # it starts at the weights of the first step
+            average(ema, model.network, decay if step else 0)  # initialised to the weights after the first step
         losses[step] = world.mean(loss)
 
+        # Log, checkpoint, and a stop if one is requested.
         log.step(step + 1, losses)
-        if world.rank == 0 and (stop.asked() or time.monotonic() - saved > runtime.checkpoint_seconds):
-            if stop.asked() != stop.LOST:
+        if world.rank == 0 and (preemption.asked() or time.monotonic() - saved > runtime.checkpoint_seconds):
+            if preemption.asked() != preemption.LOST:
                 checkpoint.save(folder, model.network, emas, optimizer, step + 1, losses)
-            if stop.asked():
-                raise stop.Stopped(stop.asked())
+            if preemption.asked():
+                raise preemption.Stopped(preemption.asked())
             saved = time.monotonic()
+
     if world.rank:
-        return {}  # the first one has the row
+        return {}  # rank 0 has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses)
     return run.finish(log.close(losses))
 
 
 @torch.no_grad()
 def average(ema: nn.Module, network: nn.Module, decay: float) -> None:
-    """``ema ← decay · ema + (1 - decay) · network``, all weights at once.
+    """``ema ← decay · ema + (1 - decay) · network``, for all weights at once.
 
-    As torch's `AveragedModel`, but that copies a counter to the device at every step, and waits for it.
+    Like torch's `AveragedModel`, but without its step counter, whose copy to the device would synchronise every step.
     """
     torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
 
 
 def main(argv: list[str]) -> None:
     dry = next((word for word in argv if word.partition("=")[0] == "--dry-run"), None)
-    config = config_from([word for word in argv if word != dry], Training, "training", __doc__)
+    config = config_over_preset([word for word in argv if word != dry], Training, "training", __doc__)
     if dry:
         rate = dry.partition("=")[2] or "0"
         if not rate.isdigit():
-            raise UserError(f"{dry}: needs a number of images a second, such as --dry-run=500")
-        rehearse(config, float(rate))
+            raise UserError(f"{dry}: needs a number of images per second, such as --dry-run=500")
+        dry_run(config, float(rate))
         return
-    with stop.on(signal.SIGINT, signal.SIGTERM):
+    with preemption.on(signal.SIGINT, signal.SIGTERM):
         row = train(config)
     folder = Path(config.runtime.runs) / "training" / row["id"]
     if join(config.runtime.torch_device).rank == 0:
@@ -141,4 +165,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

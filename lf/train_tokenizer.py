@@ -1,9 +1,11 @@
-"""`python -m lf.train_tokenizer [tokenizer.dim=8 tokenizer.stride=4] [data=…] [key=value …]`: trains and scores one.
+"""`python -m lf.train_tokenizer [tokenizer.dim=8] [key=value …]`: trains and scores one tokenizer.
 
-It is the one that a training with ``latents=[{name: autoencoder, dim: 8, stride: 4}]`` on the same data uses: whoever
-comes first trains it. The row has ``psnr`` and, as evaluations name the distance, ``rfd`` or ``rfid``, both of held-out
-images; ``reconstructions.png`` beside it shows images above what is left of them. ``tokenizer=vae`` with
-``tokenizer.weights=FOLDER`` scores a pretrained one.
+    python -m lf.train_tokenizer tokenizer.dim=8 tokenizer.align=tiny
+    python -m lf.train_tokenizer tokenizer=vae tokenizer.weights=FOLDER
+
+A training with ``latents=[{name: autoencoder, dim: 8}]`` on the same data uses the same tokenizer; it is trained once.
+The row has ``psnr`` and, depending on the feature space, ``rfd`` or ``rfid``, both over held-out images.
+``reconstructions.png`` in the run's folder shows images above their reconstructions.
 """
 
 import json
@@ -15,22 +17,23 @@ import torch
 from pydantic import Field
 from torchvision.utils import save_image
 
-from lf import data, encoders, stop
-from lf.command import config_from
-from lf.config import Judging, Source
-from lf.door import door
+from lf import data, encoders
+from lf.config import ScoringConfig, Source
+from lf.config.cli import config_over_preset
+from lf.core import preemption
+from lf.core.cli import run_command
+from lf.core.errors import UserError
 from lf.encoders import AnyEncoder, Codec
-from lf.errors import UserError
 from lf.evaluate import protocol_for, reference_of, space_of
 from lf.metrics import protocol
-from lf.reconstruction import held_out, reconstructed, reconstruction
+from lf.metrics.reconstruction import held_out, reconstructed, reconstruction
 from lf.runs import Run, tokenizer_run
 
-SHOWN = 16  # images in the picture
+PICTURED = 16  # images in reconstructions.png
 
 
-class Command(Source, Judging):
-    """What the command line takes."""
+class Command(Source, ScoringConfig):
+    """The keys of the command line."""
 
     tokenizer: AnyEncoder = Field(
         default_factory=lambda: encoders.create("autoencoder"), description="as latents in lf.train"
@@ -39,7 +42,11 @@ class Command(Source, Judging):
 
 
 def train_tokenizer(config: Command) -> dict[str, Any]:
-    """Trains and scores a tokenizer unless that is done already; returns its row."""
+    """Trains and scores a tokenizer and returns its row; a finished run is not repeated.
+
+    Raises:
+        UserError: the encoder has no decoder, or the resolution is no multiple of the patch.
+    """
     stream = config.tokenizer.stream(config.resolution, config.patch)
     if not config.tokenizer.has_decoder:
         raise UserError(f"tokenizer={config.tokenizer.name}: has no decoder")
@@ -65,7 +72,7 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
         row |= reconstruction(codec, config, space, reference, config.n)
         judging[space.name] = protocol(space, reference, int(row.get("reconstructed_n", 0)))
     held, _ = held_out(config)
-    if shown := min(SHOWN, len(held)):
+    if shown := min(PICTURED, len(held)):
         before = held.read(range(shown)).images
         pairs = torch.cat([before, reconstructed(codec, before)]) / 255
         save_image(pairs, run.folder / "reconstructions.png", nrow=shown)
@@ -74,12 +81,12 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     name = next((word.partition("=")[2] for word in argv if word.startswith("data=")), "shapes")
-    base = {key: value for key, value in protocol_for(name).items() if key in Judging.model_fields}
+    base = {key: value for key, value in protocol_for(name).items() if key in ScoringConfig.model_fields}
     base |= {"tokenizer": {"name": "autoencoder"}}
-    config = config_from(argv, Command, "training", __doc__, base)
-    with stop.on(signal.SIGINT, signal.SIGTERM):
+    config = config_over_preset(argv, Command, "training", __doc__, base)
+    with preemption.on(signal.SIGINT, signal.SIGTERM):
         print(json.dumps(train_tokenizer(config), indent=1))
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

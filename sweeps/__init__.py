@@ -1,1 +1,1 @@
-"""What to run: one module a question, a plan and a launcher."""
+"""Sweeps: a question becomes cells, cells become a plan, a plan becomes tasks that run as jobs."""

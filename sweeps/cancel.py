@@ -1,37 +1,35 @@
-"""`python -m sweeps.cancel NAME [UNIT …] [runs=FOLDER]`: ends the jobs of a sweep, or of some of its units, for good.
+"""`python -m sweeps.cancel NAME [TASK …] [runs=FOLDER]`: cancels the jobs of a sweep, or of some of its tasks.
 
-What they had saved stays; `sweeps.retry` takes them up again.
+    python -m sweeps.cancel order_ablation
+    python -m sweeps.cancel order_ablation "tiny cascaded"
+
+Their checkpoints are kept; ``sweeps.retry`` resumes them.
 """
 
-import argparse
-
-from lf.door import door
-from sweeps import state
-from sweeps.jobs import fail, job_of, kill, lives, scancel
-from sweeps.logs import pick
-from sweeps.status import store
+from lf.core.cli import Parser, run_command
+from sweeps.jobs import state
+from sweeps.jobs.records import fail, job_of, kill, lives
+from sweeps.jobs.slurm import scancel
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m sweeps.cancel", description=__doc__)
-    parser.add_argument("sweep")
-    parser.add_argument("words", nargs="*", metavar="UNIT or runs=FOLDER")
+    parser = Parser(__doc__)
+    parser.add_argument("sweep", metavar="NAME")
+    parser.add_argument("words", nargs="*", metavar="TASK or runs=FOLDER", help="by default all tasks")
     options = parser.parse_intermixed_args(argv)
-    which = [word for word in options.words if "=" not in word]
-    sweep, manifest = state.read(options.sweep, store([word for word in options.words if "=" in word]))
-    units = [unit for word in which for unit in pick(manifest, word)] if which else manifest["units"]
+    sweep, manifest, tasks = state.chosen(options.sweep, options.words)
     jobs = sweep.parents[1] / "jobs"
     found = state.states(sweep, manifest["units"], state.jobs_of(sweep, manifest))
-    ended = [unit for unit in units if found[unit["key"]].name not in state.FINAL]
-    for unit in ended:
-        fail(jobs / unit["key"], "cancelled", "by sweeps.cancel")
-    under_way = [job for unit in ended if (job := job_of(jobs / unit["key"]))]
+    ended = [task for task in tasks if found[task["key"]].name not in state.FINAL]
+    for task in ended:
+        fail(jobs / task["key"], "cancelled", "by sweeps.cancel")
+    under_way = [job for task in ended if (job := job_of(jobs / task["key"]))]
     if manifest["executor"] == "slurm":
         scancel(job["job"] for job in under_way)
     else:
         kill({job["job"] for job in under_way if lives(job)})
-    print(f"{len(ended)} units cancelled; sweeps.retry takes them up again")
+    print(f"{len(ended)} tasks cancelled; sweeps.retry resumes them")
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

@@ -1,10 +1,15 @@
 """`python -m sweeps.launch NAME [key=value …]`: runs a sweep, on SLURM where there is one, else on this machine.
 
-Only what is missing is run. A key is a training key (``data=digits``, ``network.width=64``, ``steps=100``: the preset's
-length, of which a question takes its share), or one of ``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``,
-``cluster.*`` (over cluster.toml), ``workers``, `budget_hours`.
-On SLURM the launcher may go at any time (Ctrl-C, `--no-wait`): the jobs go on, `sweeps.status` tells how far they are,
-and the same command follows again.
+    python -m sweeps.launch order_ablation --dry-run
+    python -m sweeps.launch order_ablation seeds=[0,1,2]
+    python -m sweeps.launch my_sweep.py data=folder:PATH
+
+Only missing runs are executed. A key is a training key (``data=digits``, ``network.width=64``, ``steps=100``: the
+preset's length, of which a question uses a fraction), or one of ``preset``, ``seeds``, ``evaluation.*``, ``runtime.*``,
+``cluster.*`` (overrides cluster.toml), ``workers``, ``budget_hours``.
+
+On SLURM the launcher may be stopped at any time (Ctrl-C, ``--no-wait``): the jobs keep running, ``sweeps.status`` shows
+their progress, and the same command monitors them again.
 """
 
 import argparse
@@ -13,28 +18,34 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
 
 from lf import data
-from lf.config import Training, help_of, merge, overrides, parse, preset
-from lf.door import door
-from lf.errors import UserError, nearest
+from lf.config import Training, preset
+from lf.core.cli import Parser, run_command
+from lf.core.errors import UserError, nearest
+from lf.core.parsing import merge, overrides, parse
 from lf.evaluate import evaluate
-from lf.presets import MODELS
 from lf.train import train
-from sweeps import cluster as clusters
-from sweeps import state
-from sweeps.failures import POLICY
-from sweeps.follow import SHOWN, carry_out, console, on_slurm, share_cores
-from sweeps.plan import Cell, Launch, Plan, forecast, plan, question, questions, why_new
+from sweeps.cells import Cell, Launch
+from sweeps.forecast import forecast
+from sweeps.jobs import profile as clusters
+from sweeps.jobs import state
+from sweeps.jobs.failures import POLICY
+from sweeps.jobs.monitor import console, on_slurm, run_plan, share_cores
+from sweeps.plan import Plan, plan, why_new
 from sweeps.preflight import preflight
+from sweeps.presets import MODELS
+from sweeps.questions import question, questions
+
+MOST_ROWS = 30  # trainings of a plan that are listed
 
 
 def settings(words: Sequence[str]) -> Launch:
-    """A launch from ``key=value`` words; training keys may be given bare."""
+    """The launch settings of ``key=value`` words; training keys need no prefix."""
     given = overrides(words)
     known = {*Launch.model_fields, *Training.model_fields}
     for key in given:
@@ -44,165 +55,209 @@ def settings(words: Sequence[str]) -> Launch:
         key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")
     }
     given["training"] = merge(given.get("training", {}), bare)
-    launch = parse(Launch, given, "launch")
-    preset(launch.preset)  # an unknown one is said here
-    return launch
+    asked = parse(Launch, given, "launch")
+    preset(asked.preset)  # an unknown preset fails here
+    return asked
 
 
-def workers_of(launch: Launch) -> int:
-    """How many jobs run at a time on this machine."""
-    return launch.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+def launch(
+    sweep: str,
+    words: Sequence[str] = (),
+    *,
+    only: str = "",
+    dry_run: bool = False,
+    wait: bool = True,
+    force: bool = False,
+    fail_fast: bool = False,
+    resubmitted: bool = False,
+) -> bool:
+    """Runs the missing runs of a sweep, and shows the results.
+
+    Args:
+        sweep: name of a question, or a file of your own, ``my_sweep.py``.
+        words: ``key=value`` as on the command line, such as ``["seeds=[0,1]", "budget=smoke"]``.
+        only: run only the cells whose title or identity contains this text.
+        dry_run: print the plan and start nothing.
+        wait: on a cluster, monitor the jobs to their end.
+        force: rerun the cells; their old runs are archived.
+        fail_fast: cancel all jobs at the first failure.
+        resubmitted: whether this is the job that resubmits vanished jobs; it does not reset the count of attempts.
+
+    Returns:
+        Whether nothing failed.
+
+    Raises:
+        UserError: an unknown sweep, key or value, or a check that fails before the launch.
+    """
+    name, about, asked, profile, where, cells = _asked(sweep, words)
+    some = chosen(cells, only)
+    if force and not dry_run:
+        _archive(some)
+    slurm, workers = on_slurm(asked.executor), workers_of(asked)
+    planned = plan(some, asked.resolved if slurm else share_cores(asked.resolved, workers), profile.evaluations)
+    tasks = [task for train_eval in planned.train_evals for task in train_eval.tasks]
+    if force and not dry_run:  # also those that failed
+        for task in tasks:
+            (task.folder / "failure.json").unlink(missing_ok=True)
+    _show(name, asked, planned)
+    console.print(f"on SLURM, profile: {where}" if slurm else f"on this machine, {workers} jobs at a time")
+    if dry_run:
+        return True
+    root, began = Path(asked.runtime.runs).absolute(), time.monotonic()
+    folder, missing = root / "sweeps" / name, sum(not task.done for task in tasks)
+    if missing:
+        preflight(planned, asked, folder)
+    manifest: dict[str, Any] = {
+        "sweep": name,
+        "asked": str(Path(sweep).absolute()) if sweep.endswith(".py") else name,
+        "words": [*words, *(["--only", only] if only else [])],
+        "question": about,
+        "at": state.read(name, root)[1]["at"] if resubmitted else time.time(),
+        **planned.manifest(cells),
+    }
+    if not run_plan(
+        folder, manifest, planned.train_evals, profile, workers, slurm=slurm, wait=wait, fail_fast=fail_fast
+    ):
+        console.print(f"submitted; python -m sweeps.status {name} shows the progress")
+        return True
+    return _finish(name, root, manifest, missing, time.monotonic() - began)
 
 
-def show(name: str, launch: Launch, planned: Plan) -> None:
-    """The plan: every training with its cells, what is there, what made the rest new, and a forecast."""
-    table = Table(
-        "training", "state", "cells", "done", "what made it new", title=f"{name}, preset {launch.preset}", box=None
-    )
-    for (trained, cells), chain in list(zip(planned.trainings.items(), planned.chains, strict=True))[:SHOWN]:
-        missing = [cell for cell in cells if cell.run.row is None]
-        now = trained.state
-        reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
-        state_shown = "cached" if now == "done" else now
-        title = chain.train.title if chain.train else cells[0].title
-        table.add_row(title, state_shown, str(len(cells)), str(len(cells) - len(missing)), reason)
-    console.print(table)
-    if len(planned.trainings) > SHOWN:
-        console.print(f"and {len(planned.trainings) - SHOWN:,} trainings more")
-    if planned.steps or planned.images:
-        console.print(
-            f"{planned.steps:,} training steps and {planned.images:,} images to do{forecast(planned, launch)}"
-        )
+def run_cell(sweep: str, words: Sequence[str], only: str, force: bool = False) -> dict[str, Any]:
+    """Trains and evaluates one cell in this process, for a debugger; returns its row. Arguments as of `launch`."""
+    cell = chosen(_asked(sweep, words).cells, only)[0]
+    if force:
+        _archive([cell])
+    train(cell.training)
+    return evaluate(cell.trained, cell.evaluation)
+
+
+class Asked(NamedTuple):
+    """A sweep's name, its question, the launch, the cluster's profile and its source, and all cells."""
+
+    name: str
+    about: str
+    launch: Launch
+    profile: clusters.Cluster
+    where: str
+    cells: list[Cell]
+
+
+def _asked(sweep: str, words: Sequence[str]) -> Asked:
+    asked = settings(words)
+    name, module = question(sweep)
+    profile, where = clusters.load(asked.cluster)
+    asked = asked.placed(profile)
+    if not sweep.endswith(".py") and asked.preset not in MODELS:
+        raise UserError(f"preset={asked.preset}: the paper's questions support these presets: {', '.join(MODELS)}")
+    cells: list[Cell] = list(module.cells(asked))
+    sample = cells[0].training
+    data.digest(sample.data, sample.resolution)  # a missing data set fails first
+    return Asked(name, inspect.getdoc(module) or "", asked, profile, where, cells)
+
+
+def _archive(cells: Sequence[Cell]) -> None:
+    for run in {cell.run for cell in cells} | {cell.trained for cell in cells}:
+        run.archive()
 
 
 def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """The cells whose title or identity holds ``only``. Raises `UserError` if none does."""
+    """The cells whose title or identity contains ``only``. Raises `UserError` if none does."""
     found = [cell for cell in cells if only in cell.title or only in cell.run.id]
     if not found:
-        raise UserError(f"--only {only}: no such cell; one is called '{cells[0].title}'")
+        raise UserError(f"--only {only}: no such cell; the first one is '{cells[0].title}'")
     return found
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m sweeps.launch", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+def workers_of(asked: Launch) -> int:
+    """Number of jobs at a time on this machine."""
+    return asked.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+
+
+def _show(name: str, asked: Launch, planned: Plan) -> None:
+    """Prints the plan: every training with its cells, which runs exist, what makes the others new, and a forecast."""
+    table = Table(
+        "training", "state", "cells", "done", "new because of", title=f"{name}, preset {asked.preset}", box=None
     )
-    parser.epilog = "\n".join(["keys:", *help_of(Launch), *help_of(Training)])
-    parser.add_argument("sweep", nargs="?", help="name of the question")
-    parser.add_argument("--list", action="store_true", help="name the sweeps")
-    parser.add_argument("--all", action="store_true", help="every sweep, one after the other")
+    for (trained, cells), train_eval in list(zip(planned.trainings.items(), planned.train_evals, strict=True))[
+        :MOST_ROWS
+    ]:
+        missing = [cell for cell in cells if cell.run.row is None]
+        now = trained.state
+        reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
+        title = train_eval.train.title if train_eval.train else cells[0].title
+        done = str(len(cells) - len(missing))
+        table.add_row(title, "cached" if now == "done" else now, str(len(cells)), done, reason)
+    console.print(table)
+    if len(planned.trainings) > MOST_ROWS:
+        console.print(f"and {len(planned.trainings) - MOST_ROWS:,} more trainings")
+    if planned.steps or planned.images:
+        console.print(f"{planned.steps:,} training steps and {planned.images:,} images to do{forecast(planned, asked)}")
+
+
+def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, seconds: float) -> bool:
+    """Shows table, report and failures; returns whether nothing failed."""
+    from analysis import report  # imported here only: plotting libraries take a second
+
+    try:
+        report.show(name, root, console)
+    except Exception as error:  # such as rows that cannot be compared; the failures must be shown in any case
+        console.print(f"no table: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
+    found = state.states(root / "sweeps" / name, manifest["units"], {})
+    failed = [task for task in manifest["units"] if found[task["key"]].name != "done"]
+    for task in failed:
+        now = found[task["key"]]
+        policy = POLICY.get(now.note.partition(":")[0], "")
+        said = f"{now.name}: {task['kind']} {task['title']}: {now.note}" + (f" ({policy})" if policy else "")
+        console.print(said, markup=False, soft_wrap=True)
+    console.print(f"{missing - len(failed)} jobs done, {len(failed)} failed, {seconds:.0f} s")
+    if failed:
+        console.print(
+            f"python -m sweeps.logs {name} TASK shows the error and the log, sweeps.retry {name} resubmits them",
+            soft_wrap=True,
+        )
+    return not failed
+
+
+def main(argv: list[str]) -> None:
+    parser = Parser(__doc__, Launch, Training)
+    parser.add_argument("sweep", nargs="?", metavar="NAME", help="name of the question, or my_sweep.py")
+    parser.add_argument("--list", action="store_true", help="list the questions")
+    parser.add_argument("--all", action="store_true", help="every question, one after the other")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
-    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
-    # said by the job that tries again what is lost
-    parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="monitor the jobs")
+    parser.add_argument("--resubmitted", action="store_true", help=argparse.SUPPRESS)  # set by the job that resubmits
     parser.add_argument("--executor", help="auto, local or slurm")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title holds TEXT")
-    parser.add_argument("--force", action="store_true", help="run the cells again; what is there is put aside")
-    parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure")
-    parser.add_argument("--local", metavar="CELL", default="", help="run one cell here, in this process, and stop")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title contains TEXT")
+    parser.add_argument("--force", action="store_true", help="rerun the cells; their old runs are archived")
+    parser.add_argument("--fail-fast", action="store_true", help="cancel all jobs at the first failure")
+    parser.add_argument("--local", metavar="CELL", default="", help="run one cell in this process, for debugging")
     parser.add_argument("words", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(argv)
     if options.list:
         for name, module in questions().items():
-            question_asked = module.__doc__.splitlines()[0]
-            console.print(f"{name:<18} {question_asked}", highlight=False, soft_wrap=True)
+            console.print(f"{name:<18} {module.__doc__.splitlines()[0]}", highlight=False, soft_wrap=True)
         return
     if options.all and options.sweep:
         options.words.insert(0, options.sweep)
     if not options.all and not options.sweep:
-        raise UserError("name a sweep, such as order_ablation; --list names them all")
-    options.words += [f"executor={options.executor}"] if options.executor else []
-    launch = settings(options.words)
-    failed = [name for name in (questions() if options.all else [options.sweep]) if not one(name, options, launch)]
+        raise UserError("name a sweep, such as order_ablation; --list lists them")
+    words = [*options.words, *([f"executor={options.executor}"] if options.executor else [])]
+    names = list(questions()) if options.all else [options.sweep]
+    if options.local:
+        console.print_json(data=run_cell(names[0], words, options.only or options.local, options.force))
+        return
+    failed = [
+        name
+        for name in names
+        if not launch(
+            name, words, only=options.only, dry_run=options.dry_run, wait=options.wait, force=options.force,
+            fail_fast=options.fail_fast, resubmitted=options.resubmitted,
+        )
+    ]  # fmt: skip
     if failed:
         raise SystemExit(1)
 
 
-def one(asked_as: str, options: argparse.Namespace, launch: Launch) -> bool:
-    """Launches one sweep; tells whether nothing of it failed."""
-    name, module = question(asked_as)
-    profile, where = clusters.load(launch.cluster)
-    launch = launch.placed(profile)
-    if not asked_as.endswith(".py") and launch.preset not in MODELS:
-        raise UserError(f"preset={launch.preset}: the paper's questions know {nearest(launch.preset, MODELS)}")
-    asked: list[Cell] = list(module.cells(launch))
-    sample = asked[0].training
-    data.digest(sample.data, sample.resolution)  # a missing data set is the first thing to know
-    cells = chosen(asked, options.only or options.local)[: 1 if options.local else None]
-    if options.force and not options.dry_run:
-        for kept in {cell.run for cell in cells} | {cell.trained for cell in cells}:
-            kept.put_aside()
-    if options.local:
-        train(cells[0].training)
-        console.print_json(data=evaluate(cells[0].trained, cells[0].evaluation))
-        return True
-    slurm = on_slurm(launch.executor)
-    runtime = launch.resolved if slurm else share_cores(launch.resolved, workers_of(launch))
-    planned = plan(cells, runtime, profile.evaluations)
-    if options.force and not options.dry_run:  # also what had stopped for good
-        for unit in (unit for chain in planned.chains for unit in chain.units):
-            (unit.folder / "failure.json").unlink(missing_ok=True)
-    show(name, launch, planned)
-    here = f"on this machine, {workers_of(launch)} jobs at a time"
-    console.print(f"on SLURM, as {where} says" if slurm else here)
-    if options.dry_run:
-        return True
-    words = [*options.words, *(["--only", options.only] if options.only else [])]
-    again = str(Path(asked_as).absolute()) if asked_as.endswith(".py") else name
-    about = {"sweep": name, "asked": again, "words": words, "question": inspect.getdoc(module) or ""}
-    return run(about, options, launch, planned, asked, profile)
-
-
-def run(
-    about: dict[str, Any],
-    options: argparse.Namespace,
-    launch: Launch,
-    planned: Plan,
-    cells: Sequence[Cell],
-    profile: clusters.Cluster,
-) -> bool:
-    """Submits a plan, follows it, and shows what came out; tells whether nothing of it failed.
-
-    Args:
-        about: what the manifest says of the sweep: its name, what was asked for and with which words, the question.
-        options: of the command line.
-        launch: the same, typed.
-        planned: what is to be done.
-        cells: all cells of the sweep, also those that were not asked for.
-        profile: the cluster's.
-    """
-    name = about["sweep"]
-    root, began, slurm = Path(launch.runtime.runs).absolute(), time.monotonic(), on_slurm(launch.executor)
-    sweep = root / "sweeps" / name
-    todo = [unit for chain in planned.chains for unit in chain.units if not unit.done]
-    if todo:
-        preflight(planned, launch, sweep)
-    at = state.read(name, root)[1]["at"] if options.kept else time.time()  # how often something was lost counts on
-    manifest = {**about, "at": at, **planned.manifest(cells)}
-    if not carry_out(
-        sweep, manifest, planned, profile, workers_of(launch),
-        slurm=slurm, wait=options.wait, fail_fast=options.fail_fast,
-    ):  # fmt: skip
-        console.print(f"submitted; python -m sweeps.status {name} tells how far it is")
-        return True
-    from analysis import report  # what draws takes a second to import, and only here
-
-    try:
-        report.show(name, root, console)
-    except Exception as error:  # such as cells of several budgets; that some failed must be said all the same
-        console.print(f"no table: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
-    found = state.states(sweep, manifest["units"], {})
-    failed = [unit for unit in manifest["units"] if found[unit["key"]].name != "done"]
-    for unit in failed:
-        now = found[unit["key"]]
-        policy = POLICY.get(now.note.partition(":")[0], "")
-        said = f"{now.name}: {unit['kind']} {unit['title']}: {now.note}" + (f" ({policy})" if policy else "")
-        console.print(said, markup=False, soft_wrap=True)
-    console.print(f"{len(todo) - len(failed)} jobs done, {len(failed)} failed, {time.monotonic() - began:.0f} s")
-    if failed:
-        console.print(f"python -m sweeps.logs {name} UNIT tells more, sweeps.retry {name} tries them again")
-    return not failed
-
-
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

@@ -1,36 +1,34 @@
-"""What can go wrong is looked for before anything is submitted."""
+"""Checks before anything is submitted."""
 
 import shutil
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import torch
-from matplotlib import pyplot as plt
 
 from lf import data
 from lf.config import Training
-from lf.denoiser import LatentForcing
-from lf.errors import UserError
-from lf.recipe import one_step
+from lf.core.errors import UserError
+from lf.model.denoiser import LatentForcing
 from lf.schedules import Schedule
-from sweeps.plan import Launch, Plan, forecast_hours
+from lf.training.dry_run import one_step
+from sweeps.cells import Launch
+from sweeps.forecast import forecast_hours
+from sweeps.plan import Plan
 
-PATHS = 24  # paths that are drawn
+PATHS = 24  # most paths in the figure
 
 
 def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
-    """Checks a plan on this machine: schedules, encoders, one step of every kind of network, disk, budget; draws paths.
+    """Checks a plan on this machine: schedules, encoders, one step of each network, disk, budget. Draws the paths.
 
     Raises:
-        UserError: the first thing that would fail later.
+        UserError: the first check that fails.
     """
     hours = forecast_hours(planned, launch)
     if launch.budget_hours and hours is None:
-        raise UserError(f"budget_hours={launch.budget_hours:g}: nothing was measured yet that a forecast could rest on")
+        raise UserError(f"budget_hours={launch.budget_hours:g}: no forecast is possible, nothing was measured yet")
     if launch.budget_hours and hours is not None and hours > launch.budget_hours:
-        raise UserError(f"budget_hours={launch.budget_hours:g}: the forecast is {hours:.3g} hours of one worker each")
+        raise UserError(f"budget_hours={launch.budget_hours:g}: the forecast is {hours:.3g} worker hours")
     sizes, total, schedules = dict[tuple[str, ...], int](), 0, dict[str, Schedule]()
     for trained, cells in planned.trainings.items():
         training = trained.training
@@ -40,22 +38,22 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
-        alike = tuple(str(part) for part in parts)
-        if alike not in sizes:
-            sizes[alike] = _tried(training)
-        total += sizes[alike]
+        kind = tuple(str(part) for part in parts)
+        if kind not in sizes:
+            sizes[kind] = _check_step(training)
+        total += sizes[kind]
     sweep.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(sweep).free
-    if 2 * total > free:  # the last checkpoint and the one before
+    if 2 * total > free:  # the last and the previous checkpoint
         raise UserError(f"{sweep}: the checkpoints need {2 * total / 2**30:.1f} GiB and {free / 2**30:.1f} are free")
     _draw(list(schedules.values())[:PATHS], sweep / "paths.png")
 
 
-def _tried(training: Training) -> int:
-    """Makes one step of a training with random latents; returns the bytes of its checkpoint."""
+def _check_step(training: Training) -> int:
+    """Executes one step of a training, with random latents; returns the bytes of its checkpoint."""
     for encoder in training.encoders:
         encoder.check()
-    _keeps_its_contract(training.schedule)
+    _check_schedule(training.schedule)
     images = data.open(training.data, training.resolution, training.runtime.cache)
     with torch.random.fork_rng(devices=[]):
         model = LatentForcing(training, len(images.classes))
@@ -63,8 +61,8 @@ def _tried(training: Training) -> int:
     return sum(p.numel() for p in model.parameters()) * 4 * (3 + len(training.ema))
 
 
-def _keeps_its_contract(schedule: Schedule) -> None:
-    """The least that a schedule owes; `lf.schedules.conformance` asks for all of it."""
+def _check_schedule(schedule: Schedule) -> None:
+    """Minimal contract of a schedule; `lf.schedules.conformance` tests all of it."""
     t, weight = schedule.sample(256, generator=torch.Generator().manual_seed(0))
     if t.shape != (256, schedule.streams) or weight.shape != t.shape:
         raise UserError(f"schedule={schedule.name}: sample gives {tuple(t.shape)}, not (256, {schedule.streams})")
@@ -78,14 +76,16 @@ def _keeps_its_contract(schedule: Schedule) -> None:
 
 def _draw(schedules: list[Schedule], file: Path) -> None:
     """Every path in the unit square."""
+    from matplotlib.figure import Figure  # imported here only: it takes a second
+
     columns = min(6, len(schedules))
     rows = -(-len(schedules) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.3 * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(2.2 * columns, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, schedule in zip(axes.flat, schedules, strict=False):
         ax.set_axis_on()
-        told = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
-        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *told]))
+        parameters = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
+        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *parameters]))
     figure.savefig(file, dpi=110)
-    plt.close(figure)

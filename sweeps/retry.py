@@ -1,38 +1,36 @@
-"""`python -m sweeps.retry NAME [UNIT …] [runs=FOLDER]`: tries again what stopped for good, and follows it.
+"""`python -m sweeps.retry NAME [TASK …] [runs=FOLDER]`: resubmits failed and cancelled tasks.
 
-It forgets why they stopped and how often, and launches the sweep again with the words it was launched with.
+    python -m sweeps.retry order_ablation
+
+It deletes the records of their failures, launches the sweep with the same words again, and monitors it.
 """
 
 import argparse
 
-from lf.door import door
-from lf.errors import UserError
-from sweeps import launch, state
-from sweeps.logs import pick
-from sweeps.status import store
+from lf.core.cli import Parser, run_command
+from lf.core.errors import UserError
+from sweeps.jobs import state
+from sweeps.launch import main as launch
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m sweeps.retry", description=__doc__)
-    parser.add_argument("sweep")
-    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the jobs (default)")
-    parser.add_argument("words", nargs="*", metavar="UNIT or runs=FOLDER")
+    parser = Parser(__doc__)
+    parser.add_argument("sweep", metavar="NAME")
+    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="monitor the jobs")
+    parser.add_argument("words", nargs="*", metavar="TASK or runs=FOLDER", help="by default all tasks")
     options = parser.parse_intermixed_args(argv)
-    store_words = [word for word in options.words if "=" in word]
-    which = [word for word in options.words if "=" not in word]
-    sweep, manifest = state.read(options.sweep, store(store_words))
+    sweep, manifest, tasks = state.chosen(options.sweep, options.words)
     if not manifest["cells"]:
-        said = " ".join(["python -m sweeps.guidance", manifest["units"][0]["training"], *manifest["words"]])
-        raise UserError(f"{options.sweep}: is a search, whose own command tries again: {said}")
-    units = [unit for word in which for unit in pick(manifest, word)] if which else manifest["units"]
-    for unit in units:
-        folder = sweep.parents[1] / "jobs" / unit["key"]
+        command = " ".join(["python -m sweeps.guidance", manifest["units"][0]["training"], *manifest["words"]])
+        raise UserError(f"{options.sweep}: is a guidance search; resume it with: {command}")
+    for task in tasks:
+        folder = sweep.parents[1] / "jobs" / task["key"]
         for name in ("failure.json", "attempts.jsonl"):
             if (folder / name).exists():
                 (folder / name).replace(folder / f"before-retry-{name}")
     (sweep / "held.json").unlink(missing_ok=True)
-    launch.main([manifest["asked"], *manifest["words"], "--wait" if options.wait else "--no-wait"])
+    launch([manifest["asked"], *manifest["words"], "--wait" if options.wait else "--no-wait"])
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

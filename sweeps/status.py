@@ -1,6 +1,10 @@
-"""`python -m sweeps.status NAME [--watch] [--all] [runs=FOLDER]`: how far a sweep is, told by any machine, any time."""
+"""`python -m sweeps.status NAME [--watch] [--all] [runs=FOLDER]`: the state of a sweep.
 
-import argparse
+    python -m sweeps.status order_ablation --watch
+
+It shows state, step, loss, time left and last error of every task, on any machine with access to the run store.
+"""
+
 import sys
 import time
 from collections import Counter
@@ -13,48 +17,38 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lf.door import door
-from lf.errors import UserError
-from sweeps import cluster, state
-from sweeps.state import State
+from lf.core.cli import Parser, run_command
+from sweeps.jobs import state
+from sweeps.jobs.state import State
 
-SHOWN = 40  # units that are not done and get a line
-ORDER = ("failed", "lost", "held", "blocked", "cancelled", "running", "pending", "new", "done")
+MOST_LINES = 40  # most tasks listed without --all
+ORDER = ("failed", "vanished", "on_hold", "blocked", "cancelled", "running", "pending", "new", "done")
 COLOURS = {
     "failed": "red",
-    "lost": "yellow",
-    "held": "red",
+    "vanished": "yellow",
+    "on_hold": "red",
     "blocked": "red",
     "cancelled": "yellow",
     "running": "green",
 }
 
 
-def store(words: list[str]) -> Path:
-    """The run store that ``runs=FOLDER`` names, or the cluster's profile, or the usual one."""
-    given = dict(word.partition("=")[::2] for word in words)
-    for key in given:
-        if key != "runs":
-            raise UserError(f"{key}: unknown key; allowed: runs")
-    return Path(given.get("runs") or cluster.load({})[0].runs or "runs").absolute()
-
-
-def picture(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State], everything: bool) -> Group:
-    """A line a unit, those in trouble first, and what it comes to."""
+def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State], everything: bool) -> Group:
+    """One line per task, failures first, and a line with the totals."""
     counts = Counter(now.name for now in found.values())
     table = Table("#", "state", "what", "step", "loss", "left", "note", box=None, pad_edge=False)
     table.columns[2].overflow = table.columns[6].overflow = "fold"
     numbered = sorted(enumerate(manifest["units"]), key=lambda pair: ORDER.index(found[pair[1]["key"]].name))
     shown = [pair for pair in numbered if everything or found[pair[1]["key"]].name not in ("done", "new", "pending")]
     shown = shown or numbered
-    for number, unit in shown if everything else shown[:SHOWN]:
-        now = found[unit["key"]]
+    for number, task in shown if everything else shown[:MOST_LINES]:
+        now = found[task["key"]]
         left = "" if now.left is None else time.strftime("%H:%M:%S", time.gmtime(now.left))
-        step = f"{now.step:,}/{unit['steps']:,}" if now.step else ""
+        step = f"{now.step:,}/{task['steps']:,}" if now.step else ""
         loss = "" if now.loss is None else f"{now.loss:.4f}"
-        what, note = Text(f"{unit['kind']} {unit['title']}"), Text(now.note)
+        what, note = Text(f"{task['kind']} {task['title']}"), Text(now.note)
         table.add_row(str(number), Text(now.name, COLOURS.get(now.name, "")), what, step, loss, left, note)
-    hidden = len(numbered) - len(shown if everything else shown[:SHOWN])
+    hidden = len(numbered) - len(shown if everything else shown[:MOST_LINES])
     total = ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
     rows = _cells_done(sweep.parents[1], manifest, found)
     said = f"{manifest['sweep']}: {rows:,} of {len(manifest['cells']):,} cells done; jobs: {total}"
@@ -62,25 +56,25 @@ def picture(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State]
 
 
 def _cells_done(runs: Path, manifest: Mapping[str, Any], found: Mapping[str, State]) -> int:
-    known = {row for unit in manifest["units"] if found[unit["key"]].name == "done" for row in unit["rows"]}
+    known = {row for task in manifest["units"] if found[task["key"]].name == "done" for row in task["rows"]}
     wanted = (f"evaluation/{cell['evaluation_id']}/row.json" for cell in manifest["cells"])
     return sum(row in known or (runs / row).exists() for row in wanted)
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m sweeps.status", description=__doc__)
-    parser.add_argument("sweep")
-    parser.add_argument("--watch", action="store_true", help="again every few seconds, until all is over")
-    parser.add_argument("--all", action="store_true", help="every unit, also what is done or waits")
+    parser = Parser(__doc__)
+    parser.add_argument("sweep", metavar="NAME")
+    parser.add_argument("--watch", action="store_true", help="refresh every few seconds, until all tasks have ended")
+    parser.add_argument("--all", action="store_true", help="list all tasks, also those that are done or wait")
     parser.add_argument("words", nargs="*", metavar="runs=FOLDER")
     options = parser.parse_intermixed_args(argv)
-    sweep, manifest = state.read(options.sweep, store(options.words))
+    sweep, manifest, _ = state.chosen(options.sweep, options.words)
     console = Console() if sys.stdout.isatty() else Console(width=200)  # whole lines for grep
 
     def now() -> tuple[Group, bool]:
         found = state.states(sweep, manifest["units"], state.jobs_of(sweep, manifest))
         over = all(each.name in state.FINAL for each in found.values())
-        return picture(sweep, manifest, found, options.all), over
+        return status_table(sweep, manifest, found, options.all), over
 
     shown, over = now()
     if not options.watch:
@@ -94,4 +88,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    door(main)
+    run_command(main)

@@ -1,12 +1,13 @@
 """Images by name.
 
-``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder a class); ``shards:FOLDER``
-or ``shards:PATTERN`` (WebDataset tar files such as ``shards:/data/train-{000..127}.tar``; see `lf.data.shards`).
+``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder per class);
+``shards:FOLDER`` or ``shards:PATTERN`` (WebDataset tar files, such as ``shards:/data/train-{000..127}.tar``; see
+`lf.data.shards`).
 
-`load` gives one of three splits, in memory: ``train``; ``test``, which no network sees (the floor of every score is
-test against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``).
-Shards are trained on as a whole: their ``test`` split is empty. `open` gives what is trained on, which for shards
-stays on disk.
+`load` reads one of three splits into memory: ``train``; ``test``, which is held out (the floor of every score is test
+against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``). All
+images of shards are training images: their ``test`` split is empty. `open` opens the training images; shards stay on
+disk.
 """
 
 import hashlib
@@ -17,20 +18,21 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
+from lf.core.errors import UserError, nearest
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
-from lf.data.picture import CROP, Unreadable, decode
+from lf.data.image import CROP, Unreadable, decode
 from lf.data.shards import Shards, contents, open_shards
-from lf.errors import UserError, nearest
-from lf.files import made_once, sha256
+from lf.storage.atomic import sha256
+from lf.storage.cache import made_once
 
 Split = Literal["train", "test", "judge"]
 SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge": range(200_000, 220_000)}
-TEST_SHARE = 5  # every fifth image of a real data set is for the test
+TEST_SHARE = 5  # every fifth image of a real data set is in the test split
 
 
 def digest(name: str, resolution: int) -> str:
-    """Identity of a data set: equal digest, equal images. Of files it hashes names and contents.
+    """Identity of a data set: equal digest, equal images. Names and contents of files are hashed.
 
     Raises:
         UserError: unknown data set, missing path, or shards prepared at another resolution.
@@ -45,14 +47,14 @@ def digest(name: str, resolution: int) -> str:
     elif kind == "shards" and place:
         what = f"{CROP} {contents(place, resolution)}"
     elif not name:
-        raise UserError("data: this preset asks for your images; give data=shards:PATTERN or data=folder:PATH")
+        raise UserError("data: this preset needs your images; give data=shards:PATTERN or data=folder:PATH")
     else:
         raise UserError(f"data={name}: unknown; {nearest(kind, ['shapes', 'digits', 'folder:PATH', 'shards:PATTERN'])}")
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
 def open(name: str, resolution: int, cache: Path) -> Dataset:
-    """What is trained on: shards on disk, or the train split in memory. Arguments as of `load`."""
+    """The training images: shards on disk, or the train split in memory. Arguments and errors as in `load`."""
     kind, _, place = name.partition(":")
     if kind == "shards":
         return open_shards(place, resolution, digest(name, resolution), cache)
@@ -60,16 +62,16 @@ def open(name: str, resolution: int, cache: Path) -> Dataset:
 
 
 def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
-    """The images of one split, in memory; rendered or decoded once, then kept under ``cache``.
+    """The images of one split, in memory; rendered or decoded once, then read from ``cache``.
 
     Args:
         name: see the module's docstring.
-        resolution: height and width in pixels; other images are cut to it (`lf.data.picture.crop`).
+        resolution: height and width in pixels; images of another size are cropped to it (`lf.data.image.crop`).
         split: see the module's docstring.
-        cache: folder for what was made.
+        cache: folder of cached images.
 
     Raises:
-        UserError: as `digest`, or an image cannot be read.
+        UserError: as in `digest`, or an image cannot be read.
     """
     identity = digest(name, resolution)
     kind, _, place = name.partition(":")
@@ -98,7 +100,7 @@ def _shapes(resolution: int, split: Split) -> dict[str, torch.Tensor]:
 
 
 def _digits(_: str, resolution: int) -> dict[str, torch.Tensor]:
-    from sklearn.datasets import load_digits  # a second to import, and only here
+    from sklearn.datasets import load_digits  # imported here only: it takes a second
 
     found = load_digits()
     grey = torch.from_numpy(found.images).float()[:, None] / 16
@@ -129,12 +131,12 @@ def folder_classes(place: str) -> tuple[str, ...]:
     """Names of the sub-folders. Raises `UserError` if there is no such folder."""
     folder = Path(place)
     if not folder.is_dir():
-        raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images a class")
+        raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images per class")
     return tuple(sorted(child.name for child in folder.iterdir() if child.is_dir()))
 
 
 def folder_files(place: str) -> list[tuple[Path, int]]:
-    """Every image file of a folder with its class. Raises `UserError` if there is none."""
+    """Every image file of a folder, with the index of its class. Raises `UserError` if there is none."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     found = [
@@ -144,7 +146,7 @@ def folder_files(place: str) -> list[tuple[Path, int]]:
         if file.suffix.lower() in IMG_EXTENSIONS
     ]
     if not found:
-        raise UserError(f"data=folder:{place}: no images; it must hold one sub-folder of images a class")
+        raise UserError(f"data=folder:{place}: no images; it must hold one sub-folder of images per class")
     return found
 
 

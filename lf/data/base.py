@@ -1,4 +1,4 @@
-"""What a data set is: labelled images that can be asked for by number, in memory or on disk."""
+"""Interface of data sets: labelled images that are read by row, from memory or from disk."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lf.seeds import generator
+from lf.core.seeds import generator
 
 
 class Batch(NamedTuple):
-    """Some images of a data set, in the order they were asked for.
+    """Images of a data set, in the requested order.
 
     Attributes:
         images: ``(B, 3, H, W)`` uint8.
         labels: ``(B,)`` int64.
-        latents: cached latents, one ``(B, C, h, w)`` float32 an encoder; empty where nothing is cached.
-        valid: ``(B,)`` bool; False where the file is damaged (its image is black and must count nothing).
-        damaged: names of the damaged files, with the fault.
+        latents: cached latents, one ``(B, C, h, w)`` float32 per encoder; empty if none are cached.
+        valid: ``(B,)`` bool; False where the file is damaged (the image is black, and its loss weight must be 0).
+        damaged: ``name: error`` of each damaged file.
     """
 
     images: Tensor
@@ -30,10 +30,10 @@ class Batch(NamedTuple):
 
 
 class Dataset(ABC):
-    """Labelled square images, numbered.
+    """Labelled square images, one per row.
 
     Attributes:
-        name: where they come from, as given in the config (``data=...``).
+        name: the name in the config (``data=...``).
         digest: equal digest, equal images.
         classes: names of the classes.
         resolution: height and width in pixels.
@@ -52,10 +52,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, rows: Sequence[int] | Tensor, flip: Tensor | None = None) -> Batch:
-        """The images ``rows``; those where ``flip`` (``(B,)`` bool) is set are mirrored left to right."""
+        """Reads the images ``rows``; those where ``flip`` (``(B,)`` bool) is set are mirrored left to right."""
 
     def order(self, epoch: int, seed: int) -> Tensor:
-        """The rows of an epoch in the order they are trained on: each exactly once."""
+        """The training order of an epoch: each row exactly once."""
         return torch.randperm(len(self), generator=generator("epoch", seed, epoch))
 
 
@@ -66,9 +66,10 @@ class Images(Dataset):
     Attributes:
         images: ``(N, 3, H, W)`` uint8.
         labels: ``(N,)`` int64, in [0, number of classes).
-        facts: what a judge may learn to tell, beside the class: name → ``(N,)`` int64. Only a procedural
-            set has any; no encoder is shown them.
-        latents: cached latents, one ``(flips, N, C, h, w)`` an encoder: as they are and, with two, mirrored.
+        facts: labels for the judge, in addition to the class: name → ``(N,)`` int64. Only procedural images have
+            any; encoders never see them.
+        latents: cached latents, one ``(flips, N, C, h, w)`` per encoder; the second flip, if any, is of the mirrored
+            images.
     """
 
     name: str

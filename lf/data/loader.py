@@ -1,13 +1,13 @@
-"""Batches for training: which images a step sees, on which rank, and who reads them.
+"""Batches for training: which images each step and rank gets, and which process reads them.
 
     batches(data, batch, steps, seed, *, flip, rank=0, world=1, workers=0) -> Iterator[Batch]
-    Damaged(limit).see(batch) -> list[str]        # newly seen damaged files; raises UserError beyond the limit
+    Damaged(limit).see(batch) -> list[str]        # damaged files not seen before; raises UserError above the limit
 
-A step's batch is a function of (data, batch, seed, step) alone; ranks take slices of it and workers only read. So every
-image comes exactly once an epoch whatever the number of ranks and workers, and going on is starting at another step.
+A step's batch depends only on (data, batch, seed, step); ranks take slices of it, and workers only read. So every image
+is used exactly once per epoch for any number of ranks and workers, and a resumed run just starts at a later step.
 
-WebDataset writes and groups the shards, but is not asked for the batches: its usual pipelines split the shards over
-ranks and workers, so they repeat or drop images, and they cannot start in the middle of an epoch.
+WebDataset writes the shards but does not make the batches: its usual pipelines split the shards over ranks and workers.
+They repeat or drop images, and they cannot start in the middle of an epoch.
 """
 
 import os
@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Indexed
 
+from lf.core.errors import UserError
+from lf.core.seeds import generator
 from lf.data.base import Batch, Dataset, Images
-from lf.errors import UserError
-from lf.seeds import generator
 
 Want = tuple[Tensor, Tensor | None]
-"""Rows of a data set and, where asked for, which of them are mirrored."""
+"""Rows of a data set, and which of them are mirrored (None: none)."""
 
 
 def batches(
@@ -39,17 +39,17 @@ def batches(
     world: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of ``steps``, one a step.
+    """The batches of ``steps``, one per step.
 
     Args:
-        data: what to read.
-        batch: images a step over all ranks; a multiple of ``world``.
-        steps: which steps; a run that was stopped goes on with ``range(step, ...)``.
-        seed: of the order and the flips.
-        flip: mirrors every image with probability 1/2.
-        rank: this process, in [0, world).
-        world: number of processes; each gets ``batch / world`` images of every step.
-        workers: processes that read ahead; 0 reads in this one, as data in memory always does.
+        data: the data set.
+        batch: images per step over all ranks; a multiple of ``world``.
+        steps: which steps; a resumed run passes ``range(step, ...)``.
+        seed: seed of the order and the flips.
+        flip: whether to mirror each image with probability 1/2.
+        rank: number of this process, in [0, world).
+        world: number of processes; each gets ``batch / world`` images per step.
+        workers: processes that read ahead; 0: read in this process, as is always done for data in memory.
 
     Raises:
         UserError: ``batch`` is no multiple of ``world``.
@@ -70,7 +70,7 @@ def batches(
 
 
 def batch_rows(n: int, order: Callable[[int], Tensor], batch: int, step: int) -> Tensor:
-    """Rows of step ``step`` in an endless run of shuffled epochs of ``n``; ``order(epoch)`` is an epoch's order."""
+    """Rows of step ``step`` in an endless sequence of shuffled epochs of ``n`` rows; ``order(epoch)`` shuffles one."""
     place, end, parts = step * batch, (step + 1) * batch, []
     while place < end:
         epoch, at = divmod(place, n)
@@ -80,23 +80,23 @@ def batch_rows(n: int, order: Callable[[int], Tensor], batch: int, step: int) ->
 
 
 def reads(data: Dataset, wanted: Iterable[Want], workers: int = 0) -> Iterator[Batch]:
-    """``data.read(rows, flip)`` for each of ``wanted``, in its order, by ``workers`` processes that read ahead."""
+    """``data.read(rows, flip)`` for each item of ``wanted``, in order, by ``workers`` processes that read ahead."""
     if isinstance(data, Images) or not workers:
         return (data.read(rows, flip) for rows, flip in wanted)
     loader = DataLoader(
         _Reader(data),
-        batch_size=None,  # one index is a whole batch
+        batch_size=None,  # each index is a whole batch
         sampler=wanted,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # draws nothing that counts, and leaves torch's own alone
+        generator=torch.Generator(),  # so that the loader draws nothing from torch's global generator
     )
     return iter(loader)
 
 
 class _Reader(Indexed[Batch]):
-    """A data set as the `DataLoader` wants it."""
+    """A data set in the form that `DataLoader` needs."""
 
     def __init__(self, data: Dataset):
         self.data = data
@@ -105,7 +105,7 @@ class _Reader(Indexed[Batch]):
         return self.data.read(*want)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
@@ -115,22 +115,22 @@ def cores() -> int:
 
 
 class Damaged:
-    """Damaged images met so far; up to ``limit`` of them are put up with."""
+    """The damaged images seen so far; at most ``limit`` of them are skipped."""
 
     def __init__(self, limit: int):
         self.limit = limit
         self.names: set[str] = set()
 
     def see(self, batch: Batch) -> list[str]:
-        """Takes note of a batch; returns the damaged files that were not met before.
+        """Records a batch; returns the damaged files not seen before.
 
         Raises:
-            UserError: there are more than the limit.
+            UserError: more damaged files than the limit.
         """
         new = [fault for fault in batch.damaged if fault.partition(": ")[0] not in self.names]
         self.names.update(fault.partition(": ")[0] for fault in new)
         if len(self.names) > self.limit:
             raise UserError(
-                f"data: {len(self.names)} damaged images and limit_damaged={self.limit}; the last: {new[-1]}"
+                f"data: {len(self.names)} damaged images, more than limit_damaged={self.limit}; the last: {new[-1]}"
             )
         return new

@@ -1,14 +1,17 @@
-"""`python -m lf.data.prepare SOURCE OUT [key=value …]`: cuts images to size, into WebDataset shards.
+"""`python -m lf.data.prepare SOURCE OUT [key=value …]`: crops images and writes them as WebDataset shards.
 
-SOURCE is a folder of images with one sub-folder a class, tar shards (``/data/train-{000..127}.tar``), or a data set of
-torchvision (``torchvision:CIFAR10``, downloaded if it is not there). OUT is then asked for as ``data=shards:OUT``.
+    python -m lf.data.prepare /data/imagenet/train /data/in256
+    python -m lf.data.prepare torchvision:CIFAR10 cifar resolution=32
+
+SOURCE is a folder of images with one sub-folder per class, tar shards (``/data/train-{000..127}.tar``), or a data set
+of torchvision (``torchvision:CIFAR10``, downloaded if missing). A training then takes ``data=shards:OUT``.
 
 Each image is cropped as in ADM and written as ``KEY.png`` with its class's number as ``KEY.cls``; KEY is its number in
-the sorted source, and the shards are mixed by a fixed permutation. PNG is the default because it loses nothing: the
-network is trained on the very pixels that reference statistics of this crop are made of. ``format=jpg`` is a third of
-the bytes and decodes four times as fast, but its errors are part of what is then learned.
+the sorted source. A fixed permutation shuffles the images over the shards. PNG is the default because it is lossless:
+the network is trained on the same pixels as the reference statistics of this crop. ``format=jpg`` takes a third of the
+space and decodes four times as fast, but the network also learns its compression errors.
 
-The same command goes on after it was killed. Equal images and settings make equal bytes (with the same Pillow).
+The same command resumes an interrupted run. Equal images and settings give equal bytes (with the same Pillow).
 """
 
 import hashlib
@@ -31,28 +34,29 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
+from lf.core.cli import config_from, run_command
+from lf.core.errors import UserError, nearest
+from lf.core.seeds import generator
 from lf.data import digest, folder_classes, folder_files, shards, tars
+from lf.data.image import CROP, Unreadable, crop, picture
 from lf.data.loader import cores
-from lf.data.picture import CROP, Unreadable, crop, picture
 from lf.data.tars import Folder, Tars
-from lf.errors import UserError, nearest
-from lf.seeds import generator
 
 
 class Preparing(BaseModel):
-    """What the command line takes."""
+    """The keys of the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     resolution: int = Field(256, ge=8, description="height and width of the images, in pixels")
-    format: Literal["png", "jpg"] = Field("png", description="png (nothing is lost) or jpg")
-    quality: int = Field(95, ge=1, le=100, description="of jpg; colours are not subsampled")
-    shard_size: int = Field(5000, ge=1, description="images of SOURCE in a shard")
+    format: Literal["png", "jpg"] = Field("png", description="png (lossless) or jpg")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality; colours are not subsampled")
+    shard_size: int = Field(5000, ge=1, description="images of SOURCE per shard")
     workers: int = Field(cores(), ge=1, description="processes")
-    limit_damaged: int = Field(10, ge=0, description="images that cannot be read and are left out; more stop it")
+    limit_damaged: int = Field(10, ge=0, description="damaged images to leave out; it stops at more")
     root: str = Field("runs/cache/torchvision", description="folder of torchvision's data sets")
 
     def bytes_of(self, image: Image.Image) -> bytes:
-        """An image as a file."""
+        """An image, encoded in ``format``."""
         out = io.BytesIO()
         if self.format == "png":
             image.save(out, "PNG")
@@ -65,9 +69,9 @@ class Source(NamedTuple):
     """Images to prepare.
 
     Attributes:
-        items: of each image its name, and what else ``read`` needs.
-        read: from an item to the image as RGB and its class; raises `Unreadable`.
-        classes: names of the classes; None leaves them to be numbered.
+        items: per image its name, and the other arguments of ``read``.
+        read: an item → the image as RGB, and its class; raises `Unreadable`.
+        classes: names of the classes; None: their numbers are used.
     """
 
     items: Sequence[tuple[Any, ...]]
@@ -76,11 +80,11 @@ class Source(NamedTuple):
 
 
 def prepare(source: str, out: Path, config: Preparing) -> bool:
-    """Makes the shards ``out``; False if they are there already.
+    """Writes the shards ``out``; False if they are finished already.
 
     Raises:
         UserError: no such source, ``out`` holds something else, or more than ``config.limit_damaged`` images are
-            damaged; what is done stays.
+            damaged. Finished shards are kept.
     """
     items, read, classes = find(source, config.root)
     settings = {
@@ -99,8 +103,8 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         entries = [folder.done(name) for name in names]
         damaged = [fault for entry in entries if entry for fault in entry["damaged"]]
         bar.update(sum(len(part) for part, entry in zip(mixed, entries, strict=True) if entry))
-        _put_up_with(damaged, config.limit_damaged, out)
-        pool = ProcessPoolExecutor(config.workers, initializer=_live_no_longer_than_the_parent)
+        _check_damaged(damaged, config.limit_damaged, out)
+        pool = ProcessPoolExecutor(config.workers, initializer=_exit_with_parent)
         try:
             tasks = {
                 pool.submit(_write, folder, name, read, {n: items[n] for n in part.tolist()}, config): len(part)
@@ -110,11 +114,11 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
             for task in as_completed(tasks):
                 damaged += task.result()["damaged"]
                 bar.update(tasks[task])
-                _put_up_with(damaged, config.limit_damaged, out)
+                _check_damaged(damaged, config.limit_damaged, out)
         except BrokenProcessPool:
-            raise UserError(f"{out}: a worker was killed (is memory short?); the same command goes on") from None
+            raise UserError(f"{out}: a worker was killed (out of memory?); rerun the same command to resume") from None
         finally:
-            pool.shutdown(cancel_futures=True)  # shards that are being written are finished
+            pool.shutdown(cancel_futures=True)  # shards that are being written are still finished
         folder.finish(names, lambda made: {"source": source, "classes": list(classes or _numbered(made["label"]))})
     return True
 
@@ -122,7 +126,7 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
 def _write(
     folder: Folder, name: str, read: Callable[..., tuple[Image.Image, int]], items: dict[int, Any], config: Preparing
 ) -> dict[str, Any]:
-    """One shard, in a worker. ``items`` by number."""
+    """Writes one shard, in a worker process; ``items`` by number."""
 
     def samples() -> Iterator[dict[str, Any] | str]:
         for number, item in items.items():
@@ -137,11 +141,11 @@ def _write(
     return folder.write(name, samples(), shards.table)
 
 
-def _put_up_with(damaged: Sequence[str], limit: int, out: Path) -> None:
+def _check_damaged(damaged: Sequence[str], limit: int, out: Path) -> None:
     if len(damaged) > limit:
         raise UserError(
-            f"{out}: {len(damaged)} damaged images and limit_damaged={limit}; the last: {damaged[-1]}; "
-            "what is done stays, the same command with a higher limit goes on"
+            f"{out}: {len(damaged)} damaged images, more than limit_damaged={limit}; the last: {damaged[-1]}; "
+            "finished shards are kept: rerun the same command with a higher limit to resume"
         )
 
 
@@ -149,8 +153,8 @@ def _numbered(labels: torch.Tensor) -> Iterator[str]:
     return map(str, range(int(labels.max()) + 1))
 
 
-def _live_no_longer_than_the_parent() -> None:
-    """A worker must not wait for ever for a parent that was killed, nor print a traceback at Ctrl-C."""
+def _exit_with_parent() -> None:
+    """Makes a worker exit if its parent is killed, and at Ctrl-C without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -213,21 +217,14 @@ def _torchvision(name: str, root: str) -> Any:
         image, label = found[0]
         int(label)
     except (TypeError, ValueError) as error:
-        raise UserError(f"torchvision:{name}: is no data set of images with one class each: {error}") from None
+        raise UserError(f"torchvision:{name}: not a data set of images with one class each: {error}") from None
     except (OSError, RuntimeError) as error:
-        raise UserError(f"torchvision:{name}: cannot be had under root={root}: {error}") from None
+        raise UserError(f"torchvision:{name}: cannot be read or downloaded under root={root}: {error}") from None
     return found
 
 
 def main(argv: list[str]) -> None:
-    from lf.command import config_from  # commands lie above this room
-    from lf.config import overrides, parse
-
-    if {"-h", "--help"} & set(argv):
-        config_from(argv, Preparing, "prepare", __doc__)
-    if len(argv) < 2:
-        raise UserError("usage: python -m lf.data.prepare SOURCE OUT [key=value …]; --help lists the keys")
-    config = parse(Preparing, overrides(argv[2:]), where="prepare")
+    config = config_from(argv, Preparing, "prepare", __doc__, positional=2)
     source, out = argv[0], Path(argv[1])
     made = prepare(source, out, config)
     index = tars.index(out)
@@ -240,6 +237,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from lf.door import door
-
-    door(main)
+    run_command(main)

@@ -1,8 +1,8 @@
-"""`shapes`: a procedural family of images in which two things that lie far apart must agree.
+"""`shapes`: procedural images in which two distant objects must agree.
 
-Every image holds two objects, one in each half. Both have the same shape, hue and texture orientation; their
-positions, sizes, texture phases and the noise are free. The class label is the ground's hue and says nothing
-about the objects, so what a sample must get right is the agreement, over a distance.
+Every image has two objects, one in each half, of equal shape, hue and texture orientation. Their positions, sizes,
+texture phases and the noise are random. The class is the hue of the background and is independent of the objects. So
+what a sample must get right is the agreement over a distance.
 """
 
 import numpy as np
@@ -13,13 +13,13 @@ from lf.data.base import Images
 SHAPES = ("disc", "frame", "triangle", "cross")
 HUES = 6
 ORIENTATIONS = 4
-CLASSES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # hue of the ground
+CLASSES = ("red", "yellow", "green", "cyan", "blue", "magenta")  # hue of the background
 KINDS = {"shape": len(SHAPES), "hue": HUES, "orientation": ORIENTATIONS}
 
 PERIOD = 1 / 6  # of the texture, in image widths
-NOISE = 0.04  # standard deviation, of [0, 1]
-PART = 250  # images that are painted at once: so many fit a cache
-VERSION = 1  # part of the draw of every image: a new version is a new data set
+NOISE = 0.04  # standard deviation, for pixels in [0, 1]
+PART = 250  # images rendered at a time: as many as fit into the CPU's cache
+VERSION = 1  # part of every image's seed: a new version is a new data set
 
 
 def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
@@ -28,7 +28,7 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
     Args:
         indices: which images.
         resolution: height and width in pixels.
-        agree: False draws the two objects independently (to train a judge that looks at each by itself).
+        agree: False: the two objects are drawn independently (so that the judge learns to read each by itself).
     """
     starts = range(0, max(len(indices), 1), PART)
     pixels, labels, kinds = zip(*(_part(indices[k : k + PART], resolution, agree) for k in starts), strict=True)
@@ -43,7 +43,7 @@ def make(indices: range, resolution: int = 32, agree: bool = True) -> Images:
 
 
 def _part(indices: range, resolution: int, agree: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels uint8, labels, and both sides' shape, hue and orientation ``(n, 2, 3)``, of some images."""
+    """Pixels uint8, labels, and both objects' shape, hue and orientation ``(n, 2, 3)``, of some images."""
     n = len(indices)
     kinds = np.empty((n, 2, 3), np.int64)  # image, side, (shape, hue, orientation)
     free = np.empty((n, 2, 4))  # image, side, (x, y, size, phase)

@@ -1,12 +1,11 @@
-"""Images in tar shards, read one by one when they are asked for.
+"""Images in tar shards, read one at a time.
 
-``shards:FOLDER`` is what ``python -m lf.data.prepare`` or another WebDataset writer made; ``shards:PATTERN`` names tar
-files, such as ``/data/train-{000..127}.tar``. Members are ``KEY.jpg``, ``.jpeg`` or ``.png``, and ``KEY.cls`` with the
-class's number. A prepared folder is known by its index: nothing is hashed again, and its images have their size
-already. The headers of other tar files are read once and kept; their images are cut to size whenever they are read.
+``shards:FOLDER`` is a folder written by ``python -m lf.data.prepare`` or another WebDataset writer; ``shards:PATTERN``
+names tar files, such as ``/data/train-{000..127}.tar``. Members are ``KEY.jpg``, ``.jpeg`` or ``.png``, and ``KEY.cls``
+with the class's number. A prepared folder has an index: its files are not hashed again, and its images are already
+cropped. Of other tar files the headers are read once and cached; their images are cropped at every read.
 """
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -20,25 +19,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from lf.core.errors import UserError
+from lf.core.seeds import generator
 from lf.data import tars
 from lf.data.base import Batch, Dataset
-from lf.data.picture import Unreadable, decode
+from lf.data.image import Unreadable, decode
 from lf.data.tars import Table, Tars
-from lf.errors import UserError
-from lf.files import made_once
-from lf.seeds import generator
+from lf.storage.cache import cache_file, made_once
 
-WINDOW = 16  # shards that are mixed with each other
+WINDOW = 16  # shards whose images are shuffled together
 KINDS = ("jpg", "jpeg", "png")
 
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """Latents of the same images in the same order, in tar files of their own.
+    """Cached latents of the images, in the same order, in separate tar files.
 
     Attributes:
         tars: the files.
-        samples: ``shard``; ``offset`` and ``size`` ``(N, 2)``: as it is, and mirrored.
+        samples: ``shard``; ``offset`` and ``size`` ``(N, 2)``: of the image's latent, and of its mirror image's.
         shape: (C, h, w) of a latent.
     """
 
@@ -56,7 +55,7 @@ class Latents:
         except (ValueError, EOFError, OSError) as fault:
             raise Unreadable(f"its latent: {fault}") from None
         if latent.shape != self.shape:
-            raise Unreadable(f"its latent is {tuple(latent.shape)} and should be {self.shape}")
+            raise Unreadable(f"its latent has shape {tuple(latent.shape)}, expected {self.shape}")
         return latent
 
 
@@ -68,7 +67,7 @@ class Shards(Dataset):
         size: height and width in pixels.
         tars: the files.
         samples: ``shard``, ``offset``, ``size``, ``label``: int64 ``(N,)``; ``key``: uint8 ``(N, longest)``.
-        latents: cached latents, one an encoder.
+        latents: cached latents, one per encoder.
     """
 
     name: str
@@ -111,11 +110,11 @@ class Shards(Dataset):
         return decode(self.tars.read(shard, offset, size), self.size)
 
     def order(self, epoch: int, seed: int) -> Tensor:
-        """The rows of an epoch: shards are shuffled, then all images within each `WINDOW` shards on end.
+        """The training order of an epoch: the shards are shuffled, then the images of each `WINDOW` consecutive shards.
 
-        So any time only few shards are read from, which network file systems and page caches need; the price is
-        that images of one shard come within one window of the epoch. With `WINDOW` shards or fewer it is a full
-        shuffle; and the shards themselves should be mixed, as those of ``lf.data.prepare`` are.
+        So only few shards are read at a time, which network file systems and page caches need. The price: images of
+        one shard stay within one window of the epoch. With `WINDOW` shards or fewer it is a full shuffle. Each shard
+        should hold a random sample of the images, as those of ``lf.data.prepare`` do.
         """
         draw = generator("epoch", seed, epoch)
         windows = torch.empty(len(self.tars.files), dtype=torch.int64)
@@ -124,7 +123,7 @@ class Shards(Dataset):
         return rows[windows[self.samples["shard"][rows]].argsort(stable=True)]
 
     def where(self, row: int) -> str:
-        """The file and the key of an image."""
+        """The file and the key of an image, ``FILE:KEY``."""
         return f"{self.tars.files[int(self.samples['shard'][row])].name}:{key_of(self.samples, row)}"
 
     def rows(self) -> Iterator[Tensor]:
@@ -134,7 +133,7 @@ class Shards(Dataset):
         )
 
     def with_latents(self, folders: Sequence[Path]) -> "Shards":
-        """The same with the cached latents of finished ``folders``, one an encoder."""
+        """A copy with the cached latents in ``folders``, one finished folder per encoder."""
         return replace(self, latents=tuple(map(_latents, folders)))
 
 
@@ -151,26 +150,26 @@ def _latents(folder: Path) -> Latents:
 
 
 def open_shards(place: str, resolution: int, digest: str, cache: Path) -> Shards:
-    """The shards that ``place``, a folder or a pattern, stands for.
+    """Opens the shards in a folder, or of a pattern.
 
     Args:
         place: see the module's docstring.
         resolution: height and width in pixels.
         digest: identity of the data set.
-        cache: where the table of tar files without an index is kept.
+        cache: folder in which the table of tar files without an index is cached.
 
     Raises:
-        UserError: as `find` and `contents`.
+        UserError: as in `find` and `contents`.
     """
     files, samples, classes = find(place, cache)
     return Shards(f"shards:{place}", digest, classes, resolution, Tars(files), samples)
 
 
 def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tuple[str, ...]]:
-    """The tar files, where the images in them lie (`Shards.samples`), and the names of the classes.
+    """The tar files, the positions of the images in them (`Shards.samples`), and the names of the classes.
 
     Raises:
-        UserError: files missing, changed, not in the format, or without images.
+        UserError: files are missing, changed, of another format, or without images.
     """
     files = files_of(place)
     index = _index(place, files)
@@ -180,8 +179,7 @@ def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tupl
         samples = tars.join([parts[file.name] for file in files])
     elif cache:
         what = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        name = f"tars-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.safetensors"
-        samples = made_once(cache / name, lambda: table(*files))
+        samples = made_once(cache_file(cache, "tars", repr(what)), lambda: table(*files))
     else:
         samples = table(*files)
     if not len(samples["label"]):
@@ -191,7 +189,7 @@ def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tupl
 
 
 def contents(place: str, resolution: int) -> list[str]:
-    """SHA-256 of each tar file: read from the index, or computed. Raises `UserError` as `open_shards` does."""
+    """SHA-256 of each tar file, from the index or computed. Raises `UserError` as in `open_shards`."""
     files = files_of(place)
     index = _index(place, files)
     if index is None:
@@ -210,7 +208,7 @@ def files_of(place: str) -> list[Path]:
     if folder.is_dir():
         index = tars.index(folder)
         if index is None and (folder / tars.UNFINISHED).exists():
-            raise UserError(f"data=shards:{place}: is not finished; give the command that made it again")
+            raise UserError(f"data=shards:{place}: is not finished; rerun the command that writes it")
         names = sorted(f.name for f in folder.glob("*.tar")) if index is None else [e["name"] for e in index["shards"]]
         files = [folder / name for name in names]
     else:
@@ -224,22 +222,22 @@ def files_of(place: str) -> list[Path]:
 
 
 def _index(place: str, files: Sequence[Path]) -> dict[str, Any] | None:
-    """The index that lists ``files``, if there is one. Raises `UserError` if a file is not as it says."""
+    """The index that lists ``files``, if there is one. Raises `UserError` if a file differs from its entry."""
     index = tars.index(files[0].parent)
     known = {entry["name"]: entry["bytes"] for entry in index["shards"]} if index else {}
     if any(file.parent != files[0].parent or file.name not in known for file in files):
         return None
     for file in files:
         if file.stat().st_size != known[file.name]:
-            raise UserError(f"data=shards:{place}: {file}: is not the file that its index lists; prepare it again")
+            raise UserError(f"data=shards:{place}: {file}: differs from its entry in the index; prepare it again")
     return index
 
 
 def table(*files: Path) -> Table:
-    """Where the images of tar files lie: the columns of `Shards.samples`.
+    """Positions of the images in tar files: the columns of `Shards.samples`.
 
     Raises:
-        UserError: a file is not in the format.
+        UserError: a file is of another format.
     """
     columns: dict[str, list[Any]] = {"shard": [], "offset": [], "size": [], "label": []}
     keys: list[bytes] = []

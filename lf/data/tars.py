@@ -1,14 +1,14 @@
-"""Tar files of samples, as WebDataset has them: found by a pass over the headers, read in pieces, written whole.
+"""WebDataset tar files: index their samples, read single members, write them atomically.
 
-A folder of shards that is finished holds
+A finished folder of shards holds
 
 - the tar files;
-- ``index.json``: how they were made and, of every tar file, its name, number of samples, bytes, SHA-256 and what was
-  left out of it as damaged;
-- ``samples.safetensors``: where every sample lies, an array a column, so that millions are loaded at once.
+- ``index.json``: the settings and, for each tar file, its name, number of samples, bytes, SHA-256 and the damaged
+  samples that were left out;
+- ``samples.safetensors``: the position of every sample, one array per column, so that millions load at once.
 
-Until then ``unfinished/`` holds the same of every shard that is done. A shard is written whole or not at all and its
-bytes depend on its samples only, so a run that was killed goes on to the very same folder.
+Until then, ``unfinished/`` holds the same for each finished shard. A shard is written atomically and its bytes depend
+only on its samples, so an interrupted run resumes and ends with exactly the same folder.
 """
 
 import errno
@@ -28,23 +28,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lf.data.picture import Unreadable
-from lf.errors import UserError
-from lf.files import replace, replace_tensors, sha256
+from lf.core.errors import UserError
+from lf.data.image import Unreadable
+from lf.storage.atomic import replace, replace_tensors, sha256
 
 INDEX, SAMPLES, UNFINISHED = "index.json", "samples.safetensors", "unfinished"
 FORMAT = "lf.shards 1"
-OPEN = 64  # tar files open at a time
+OPEN = 64  # tar files open at a time, per process
 
 Table = dict[str, Tensor]
-"""Columns by name; a row a sample. Always there: ``offset`` and ``size`` of its members."""
+"""Columns by name, one row per sample; among them ``offset`` and ``size`` of its members, in bytes."""
 
 
 def members(file: Path) -> Iterator[dict[str, Any]]:
-    """The samples of a tar file: ``__key__``, and suffix → (offset, size) of its members. Reads headers only.
+    """The samples of a tar file: ``__key__``, and suffix → (offset, size) of its members. It reads only headers.
 
     Raises:
-        UserError: no (uncompressed) tar file, cut short, or a member twice.
+        UserError: the file is no (uncompressed) tar file, is truncated, or has a member twice.
     """
     from webdataset.tariterators import group_by_keys
 
@@ -53,7 +53,7 @@ def members(file: Path) -> Iterator[dict[str, Any]]:
             for header in opened:
                 if header.isreg():
                     yield {"fname": header.name, "data": (header.offset_data, header.size), "__url__": str(file)}
-                opened.members = []  # type: ignore[attr-defined] # or it keeps them all
+                opened.members = []  # type: ignore[attr-defined] # tarfile would keep all of them in memory
 
     try:
         yield from group_by_keys(headers())
@@ -62,24 +62,24 @@ def members(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """One table of many shards, the column ``shard`` numbered anew."""
+    """Concatenates the tables of shards; the column ``shard`` is their position in ``tables``."""
     shard = torch.repeat_interleave(torch.arange(len(tables)), torch.tensor([len(t["offset"]) for t in tables]))
     some = [table for table in tables if len(table["offset"])] or tables[:1]
     return {name: torch.cat([table[name] for table in some]) for name in some[0]} | {"shard": shard}
 
 
 def split(table: Table, counts: Sequence[int]) -> list[Table]:
-    """The tables that `join` made one of, of ``counts`` samples."""
+    """The inverse of `join`: tables of ``counts`` samples."""
     parts = {name: column.split(list(counts)) for name, column in table.items()}
     return [{name: part[shard] for name, part in parts.items()} for shard in range(len(counts))]
 
 
 class Tars:
-    """Tar files read in pieces. Few are open at a time, in each process those that it reads itself."""
+    """Tar files for random access. Each process keeps at most `OPEN` of them open, the most recently used."""
 
     def __init__(self, files: Sequence[Path]):
         self.files = tuple(files)
-        self._open: OrderedDict[int, int] = OrderedDict()  # number → descriptor, the latest used last
+        self._open: OrderedDict[int, int] = OrderedDict()  # number → descriptor, the most recently used last
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """``size`` bytes of file ``number``. Raises `Unreadable`."""
@@ -89,7 +89,7 @@ class Tars:
                 if len(self._open) > OPEN:
                     os.close(self._open.popitem(last=False)[1])
             self._open.move_to_end(number)
-            return os.pread(self._open[number], size, offset)  # has no position, so a forked process may share it
+            return os.pread(self._open[number], size, offset)  # uses no file position: safe after a fork
         except OSError as error:
             if number in self._open:  # a stale handle of a network file system: the next read opens the file anew
                 os.close(self._open.pop(number))
@@ -104,11 +104,11 @@ class Tars:
 
 
 class Folder:
-    """A folder of shards in the making.
+    """A folder of shards being written.
 
     Args:
         place: the folder.
-        settings: what its content is a function of.
+        settings: everything that determines its content.
 
     Raises:
         UserError: ``place`` holds something else.
@@ -120,7 +120,7 @@ class Folder:
         if found is None and (place / UNFINISHED / INDEX).exists():
             found = json.loads((place / UNFINISHED / INDEX).read_text())
         if found is None and place.is_dir() and any(child.name != UNFINISHED for child in place.iterdir()):
-            raise UserError(f"{place}: is not empty and holds no shards of ours; give another folder")
+            raise UserError(f"{place}: is not empty and holds no shards of this project; give another folder")
         for key, value in self.settings.items():
             if found is not None and found["settings"].get(key) != value:
                 held = found["settings"].get(key)
@@ -131,7 +131,7 @@ class Folder:
         return (self.place / INDEX).exists()
 
     def held(self) -> AbstractContextManager[Any]:
-        """A lock on the folder. Raises `UserError` if another process has it or it cannot be written."""
+        """A lock on the folder. Raises `UserError` if another process holds it or the folder cannot be written."""
         try:
             if not (self.place / UNFINISHED / INDEX).exists():
                 replace(self.place / UNFINISHED / INDEX, json.dumps({"settings": self.settings}))
@@ -142,7 +142,7 @@ class Folder:
             raise UserError(f"{self.place}: cannot be written: {error.strerror}") from None
 
     def done(self, name: str) -> dict[str, Any] | None:
-        """The index entry of a shard that is there already."""
+        """The index entry of a finished shard; None if it is not finished."""
         if not self._record(name).exists() or not (self.place / name).exists():
             return None
         with safe_open(self._record(name), "pt") as opened:
@@ -154,12 +154,13 @@ class Folder:
     def write(
         self, name: str, samples: Iterable[dict[str, Any] | str], table: Callable[[Path], Table]
     ) -> dict[str, Any]:
-        """Writes one shard; several processes may write different ones.
+        """Writes one shard. Several processes may write different shards at the same time.
 
         Args:
-            name: of the tar file.
-            samples: as `webdataset.TarWriter` takes them; a string is one that is left out as damaged, and why.
-            table: from the tar file to what `finish` joins: columns ``offset``, ``size``, …
+            name: name of the tar file.
+            samples: in the form of `webdataset.TarWriter`; a string is the message of a damaged sample, which is left
+                out.
+            table: tar file → its table, with columns ``offset``, ``size``, …; `finish` joins these.
 
         Returns:
             The shard's entry in the index.
@@ -195,11 +196,11 @@ class Folder:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise UserError(f"{self.place / name}: {error.strerror}; the same command goes on") from None
+            raise UserError(f"{self.place / name}: {error.strerror}; rerun the same command to resume") from None
         return entry
 
     def finish(self, names: Sequence[str], facts: Callable[[Table], dict[str, Any]]) -> None:
-        """Writes the index of the shards ``names``, with more ``facts`` in it, and tidies up."""
+        """Writes the index of the shards ``names``, with additional ``facts`` in it, and removes temporary files."""
         joined = join([load_file(self._record(name)) for name in names])
         entries = [self.done(name) for name in names]
         made = {"format": FORMAT, "settings": self.settings, **facts(joined), "shards": entries}
@@ -208,7 +209,7 @@ class Folder:
         self.tidy()
 
     def tidy(self) -> None:
-        """Removes what only an unfinished folder needs, and what processes that were killed left."""
+        """Removes temporary files, also those of killed processes."""
         shutil.rmtree(self.place / UNFINISHED, ignore_errors=True)
         for part in self.place.glob("*.part"):
             part.unlink()

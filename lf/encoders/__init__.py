@@ -1,22 +1,22 @@
-"""Encoders by name. A new one is a file and an entry point (`lf.encoders`)."""
+"""Encoders by name. A new one is a module and an entry point (`lf.encoders`)."""
 
 from typing import Annotated, Any
 
 from pydantic import SerializeAsAny
 
+from lf.core.errors import UserError
+from lf.core.plugins import by_name, found
+from lf.core.plugins import create as _create
 from lf.encoders.base import Codec, Encode, Encoder
-from lf.errors import UserError
-from lf.plugins import by_name, found
-from lf.plugins import create as _create
 
 GROUP = "lf.encoders"
 
 
 def create(name: str, **parameters: Any) -> Encoder:
-    """The encoder ``name``; ``timm:NAME`` is short for ``timm`` with ``model=NAME``.
+    """Creates the encoder ``name``; ``timm:NAME`` is short for ``timm`` with ``model=NAME``.
 
     Raises:
-        UserError: unknown name, key or value; two models.
+        UserError: an unknown name or key, a bad value, or two different models.
     """
     name, colon, model = str(name).partition(":")
     if colon and parameters.setdefault("model", model) != model:
@@ -25,7 +25,7 @@ def create(name: str, **parameters: Any) -> Encoder:
 
 
 def names() -> list[str]:
-    """All encoders that are installed."""
+    """Names of all installed encoders."""
     return sorted(found(GROUP))
 
 

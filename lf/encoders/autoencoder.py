@@ -1,16 +1,15 @@
-"""`autoencoder`: a small convolutional tokenizer, trained on the data set at first use; latent diffusion decodes it.
+"""`autoencoder`: a small convolutional tokenizer for latent diffusion, trained on the data set at first use.
 
-The encoder halves the image until one cell of ``stride`` × ``stride`` pixels is ``dim`` numbers, the decoder doubles it
-back. The loss is the mean absolute error, and if asked for
+The encoder halves the image until each cell of ``stride`` × ``stride`` pixels is a vector of size ``dim``; the decoder
+reverses this. The loss is the mean absolute error plus, optionally,
 
-- ``kl``: the divergence of a Gaussian posterior from N(0, 1), in nats a pixel value (VAE, arXiv 1312.6114);
-- ``align``: REPA (arXiv 2410.06940) in the tokenizer: the cells of a token, through a small reader, should point where
-  another encoder's token points, ``1 - cos``.
+- ``kl``: the KL divergence of a Gaussian posterior from N(0, 1), in nats per pixel value (VAE, arXiv 1312.6114);
+- ``align``: REPA (arXiv 2410.06940) in the tokenizer: the cells of a token, through a small network, are aligned with
+  the token of another encoder by ``1 - cos``.
 
-Every draw is a function of (seed, step): on a CPU the same recipe gives the same weights, stopped on the way or not.
+Every random draw is a function of (seed, step): on a CPU the same recipe gives the same weights, interrupted or not.
 """
 
-import hashlib
 import math
 import shutil
 import sys
@@ -25,35 +24,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lf import checkpoint, stop
+from lf.core import preemption
+from lf.core.errors import UserError
+from lf.core.seeds import generator
 from lf.data.base import Dataset, to_float
 from lf.data.loader import batches, cores
 from lf.encoders import AnyEncoder
 from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.whitening import EPS, measure
-from lf.errors import UserError
-from lf.files import made_once
-from lf.seeds import generator
+from lf.storage import checkpoint
+from lf.storage.cache import cache_file, made_once
 
 VERSION = 1  # of the recipe below: part of the cached weights' name
 WARMUP = 50  # steps
-MEASURED = 10_000  # images that the whitening is measured on
+MEASURED = 10_000  # images for the whitening statistics
 SAVE_EVERY = 60  # seconds
 
 
 class Autoencoder(Encoder):
-    """Convolutional autoencoder; its rate is set by ``dim`` and ``stride``. See the module's docstring."""
+    """Convolutional autoencoder; ``dim`` and ``stride`` set its rate. See the module's docstring."""
 
     name: Literal["autoencoder"] = "autoencoder"
     dim: int = Field(4, ge=1, description="channels of the latent")
-    stride: int = Field(4, ge=2, description="pixels along a side of its cells: a power of two that divides the patch")
-    kl: float = Field(0.0, ge=0, description="weight of the KL divergence; 0: no posterior, a plain autoencoder")
+    stride: int = Field(4, ge=2, description="side of a cell in pixels: a power of two that divides the patch")
+    kl: float = Field(0.0, ge=0, description="weight of the KL divergence; 0: a plain autoencoder, without posterior")
     align: AnyEncoder | None = Field(None, description="encoder that the latent is aligned to")
     align_weight: float = Field(0.1, gt=0, description="weight of 1 - cos")
-    width: int = Field(32, ge=8, description="channels within")
-    steps: int = Field(1600, ge=1)
-    batch: int = Field(32, ge=1)
-    lr: float = Field(3e-3, gt=0)
+    width: int = Field(32, ge=8, description="channels of the hidden layers")
+    steps: int = Field(1600, ge=1, description="training steps")
+    batch: int = Field(32, ge=1, description="images per step")
+    lr: float = Field(3e-3, gt=0, description="highest learning rate")
     seed: int = 0
     has_decoder: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
@@ -62,21 +62,21 @@ class Autoencoder(Encoder):
     @classmethod
     def _halvings(cls, value: int) -> int:
         if value & (value - 1):
-            raise ValueError(f"{value} is no power of two")
+            raise ValueError(f"{value} is not a power of two")
         return value
 
     def channels(self, patch: int) -> int:
         if patch % self.stride:
             raise UserError(f"autoencoder.stride={self.stride}: must divide the patch size {patch}")
         if self.align and self.align.cell(patch) != patch:
-            raise UserError(f"autoencoder.align={self.align.name}: has more than one vector a token")
+            raise UserError(f"autoencoder.align={self.align.name}: has more than one vector per token")
         return self.dim
 
     def cell(self, patch: int) -> int:
         return self.stride
 
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
-        self.channels(patch)  # may refuse it
+        self.channels(patch)  # raises if the patch does not fit
         file = self.file(data.digest, patch, cache)
         return self._net(made_once(file, lambda: _trained(self, patch, data, cache, file.with_suffix(""))))
 
@@ -84,8 +84,8 @@ class Autoencoder(Encoder):
         file = self.file(digest, patch, cache)
         if not file.exists():
             raise UserError(
-                f"autoencoder: {file}, which decodes its latents, is missing; copy it there from where the training "
-                "ran, or train it again on the same data: python -m lf.train_tokenizer"
+                f"autoencoder: {file}, which decodes its latents, is missing; copy it from the training's run store, "
+                "or train it again on the same data: python -m lf.train_tokenizer"
             )
         return self._net(load_file(file))
 
@@ -94,10 +94,10 @@ class Autoencoder(Encoder):
             self.align.check()
 
     def file(self, digest: str, patch: int, cache: Path) -> Path:
-        """Where the trained weights are kept; nothing of the patch is in them unless tokens are aligned."""
+        """The file of the trained weights; they depend on the patch only if tokens are aligned."""
         what = self.model_dump_json(exclude={"loss_weight": True, "align": {"loss_weight"}})
         identity = f"{VERSION} {what} {patch if self.align else ''} {digest}"
-        return cache / f"autoencoder-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+        return cache_file(cache, "autoencoder", identity)
 
     def _net(self, tensors: dict[str, Tensor]) -> "Net":
         net = Net(self)
@@ -106,7 +106,7 @@ class Autoencoder(Encoder):
 
 
 class Net(Codec):
-    """The autoencoder. Its latents are whitened per channel once ``mean`` and ``std`` are set."""
+    """The autoencoder. Its latents are whitened per channel after ``mean`` and ``std`` are set."""
 
     mean: Tensor
     std: Tensor
@@ -126,12 +126,12 @@ class Net(Codec):
         self.dim = dim
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images in [-1, 1] → mean and logarithm of the variance of the code; the latter empty in a plain one."""
+        """Images in [-1, 1] → mean and log-variance of the code; without posterior the latter is empty."""
         mean, log_var = self.encoder(x).tensor_split([self.dim], 1)
         return mean, log_var.clamp(-30, 20)
 
     def code(self, x: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the decoder is trained on, and its rate ``(B,)``, in nats an image; 0 where there is no posterior."""
+        """The decoder's input in training, and its rate ``(B,)`` in nats per image; 0 without posterior."""
         mean, log_var = self.posterior(x)
         if not log_var.shape[1]:
             return mean, mean.new_zeros(len(mean))
@@ -140,7 +140,7 @@ class Net(Codec):
         return mean + (log_var / 2).exp() * noise, rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] → latents, of standard deviation `LATENT_STD`; of a posterior, its mean."""
+        """Images in [-1, 1] → latents of standard deviation `LATENT_STD`; with a posterior, its mean."""
         return (self.posterior(x)[0] - self.mean) / self.std * LATENT_STD
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Net(Codec):
 
 
 class Residual(nn.Module):
-    """Two convolutions beside an identity."""
+    """Residual block of two convolutions."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -161,7 +161,7 @@ class Residual(nn.Module):
 
 
 def _reader(config: Autoencoder, patch: int) -> nn.Module:
-    """The cells of a token → the aligned encoder's token."""
+    """A network: the cells of a token → the aligned encoder's token."""
     if config.align is None:
         return nn.Identity()
     cells, width = patch // config.stride, 2 * config.width
@@ -171,7 +171,7 @@ def _reader(config: Autoencoder, patch: int) -> nn.Module:
 
 
 def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progress: Path) -> dict[str, Tensor]:
-    """Trained weights; ``progress`` is the folder of the checkpoints on the way there."""
+    """Trains the weights; ``progress`` is the folder of checkpoints during training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = config.align.load(data, patch, cache).to(device) if config.align else None
     with torch.random.fork_rng(devices=[]):
@@ -180,7 +180,7 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
     net, reader = both["net"], both["reader"]
     assert isinstance(net, Net)
     optimizer = torch.optim.AdamW(both.parameters(), lr=config.lr)
-    begun_at, losses = 0, torch.zeros(config.steps)  # on the device: nothing waits for it
+    begun_at, losses = 0, torch.zeros(config.steps)  # on the device: no synchronisation
     if checkpoint.begun(progress):
         begun_at, losses = checkpoint.restore(progress, both, [], optimizer)
     losses = losses.to(device)
@@ -202,13 +202,13 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimizer.step()
         losses[step] = loss.detach()
-        if stop.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
+        if preemption.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
             if not losses.isfinite().all():
                 raise UserError(f"autoencoder: loss is not a number by step {step + 1}; try a smaller lr")
-            if stop.asked() != stop.LOST:
+            if preemption.asked() != preemption.LOST:
                 checkpoint.save(progress, both, [], optimizer, step + 1, losses)
-            if stop.asked():
-                raise stop.Stopped(stop.asked())
+            if preemption.asked():
+                raise preemption.Stopped(preemption.asked())
             if bar.disable:
                 print(f"autoencoder: step {step + 1}/{config.steps}, loss {losses[step]:.4f}", file=sys.stderr)
             saved = time.monotonic()

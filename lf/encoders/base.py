@@ -1,4 +1,4 @@
-"""What an encoder is: a frozen map from images to a latent stream, aligned with the pixel patches."""
+"""Interface of encoders: a frozen map from images to a latent stream, aligned with the pixel patches."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
+from lf.core.errors import UserError
+from lf.core.plugins import Plugin
 from lf.data.base import Dataset
-from lf.errors import UserError
-from lf.plugins import Plugin
-from lf.streams import Stream
+from lf.diffusion.streams import Stream
 
 LATENT_STD = 0.485
-"""Standard deviation that whitened latents are scaled to: that of ImageNet's pixels in [-1, 1] (LF)."""
+"""Standard deviation of whitened latents: that of ImageNet's pixels in [-1, 1] (LF)."""
 
 Encode = nn.Module
 """Float images ``(B, 3, H, W)`` in [-1, 1] → latents ``(B, C, H/cell, W/cell)``; frozen, moved by ``.to(device)``."""
 
 
 class Codec(nn.Module):
-    """An `Encode` that knows the way back."""
+    """An `Encode` with a decoder."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -28,37 +28,42 @@ class Codec(nn.Module):
 
 
 class Encoder(Plugin):
-    """An encoder's recipe. ``name`` and the fields are its identity; `load` gives the map itself."""
+    """The recipe of an encoder. ``name`` and the fields are its identity; `load` returns the map itself."""
 
     loss_weight: float = Field(1.0, gt=0, description="λ of its stream in the loss")
     has_decoder: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
-    """Whether `load` trains it, which may take long."""
+    """Whether `load` trains it, which may take a long time."""
 
     @abstractmethod
     def channels(self, patch: int) -> int:
-        """C of the latent stream for pixel patches of side ``patch``. Raises `UserError` if they do not fit."""
+        """Channels of the latent stream for pixel patches of side ``patch``. Raises `UserError` if they do not fit."""
 
     def cell(self, patch: int) -> int:
-        """Side, in pixels, of what one vector of the latent stands for; it divides ``patch``."""
+        """Side, in pixels, of the cell that one vector of the latent encodes; it divides ``patch``."""
         return patch
 
     def stream(self, resolution: int, patch: int) -> Stream:
-        """The latent stream: one token a pixel patch, whatever the number of cells in it."""
+        """The latent stream: one token per pixel patch, for any number of cells in it."""
         channels, cell = self.channels(patch), self.cell(patch)
         return Stream(self.name, channels, resolution // cell, patch // cell, self.loss_weight)
 
     @abstractmethod
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
-        """The encoder for a data set; what must be trained is trained once and kept under ``cache``."""
+        """The encoder for a data set; if it must be trained, it is trained once and cached under ``cache``."""
 
     def codec(self, digest: str, patch: int, cache: Path) -> Codec:
-        """What `load` gave for the data of ``digest``, by what it kept under ``cache`` and without images.
+        """The encoder of `load` with its decoder, from the files under ``cache``, without images.
+
+        Args:
+            digest: digest of the data that `load` was called with.
+            patch: side of a pixel patch.
+            cache: folder in which `load` cached its files.
 
         Raises:
-            UserError: what `load` kept is not there, or the encoder has no decoder.
+            UserError: the cached files are missing, or the encoder has no decoder.
         """
         raise UserError(f"{self.name}: has no decoder")
 
     def check(self) -> None:
-        """Raises `UserError` if something that `load` will need, such as weights, is missing."""
+        """Raises `UserError` if something that `load` needs, such as weights, is missing."""

@@ -1,10 +1,14 @@
-"""`python -m lf.encoders.cache ENCODER SHARDS [key=value …]`: latents of shards, computed once, in shards beside them.
+"""`python -m lf.encoders.cache ENCODER SHARDS [key=value …]`: computes the latents of shards, as shards beside them.
 
-ENCODER is a name or, with parameters, ``'{name: pixels, cells: 2}'``; SHARDS what ``data=shards:…`` takes. Each image
-``KEY`` gets ``KEY.0.npy``, its latent ``(C, h, w)``, and ``KEY.1.npy``, that of its mirror image, in the images' order.
-Training with ``runtime.latents=cached`` (or ``auto``) then runs no encoder. DINOv2 at 256 px takes 0.8 MB an image.
+    python -m lf.encoders.cache dinov2 shards:/data/in256
+    python -m lf.encoders.cache '{name: pixels, cells: 2}' /data/in256
 
-The same command goes on after it was killed.
+ENCODER is a name or, with parameters, as in the second example; SHARDS is as in ``data=shards:…``. For each image
+``KEY`` it writes ``KEY.0.npy``, its latent ``(C, h, w)``, and ``KEY.1.npy``, that of its mirror image, in the images'
+order. Training with ``runtime.latents=cached`` (or ``auto``) then runs no encoder. DINOv2 at 256 px takes 0.8 MB per
+image.
+
+The same command resumes an interrupted run.
 """
 
 import hashlib
@@ -21,49 +25,53 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lf import data, encoders
+from lf.core.cli import config_from, run_command
+from lf.core.errors import UserError
+from lf.core.parsing import overrides
+from lf.core.runtime import Runtime
 from lf.data import Dataset, Images, Shards, tars, to_float
 from lf.data.loader import cores, reads
 from lf.data.shards import key_of
 from lf.data.tars import Folder, Table
 from lf.encoders.base import Encode, Encoder
-from lf.errors import UserError
 
 Mode = Literal["auto", "cached", "online"]
-CHUNK = 500  # images in memory that are encoded at a time
+CHUNK = 500  # images encoded at a time, of a data set in memory
 
 
 class Caching(BaseModel):
-    """What the command line takes."""
+    """The keys of the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    patch: int = Field(16, ge=1, description="side of the pixel patches, network.patch of the training")
-    resolution: int = Field(256, ge=8, description="of the images, in pixels")
-    dtype: Literal["float16", "float32"] = Field("float16", description="of the numbers on disk")
-    batch: int = Field(64, ge=1, description="images that are encoded at a time")
+    patch: int = Field(16, ge=1, description="side of a pixel patch, as network.patch in lf.train")
+    resolution: int = Field(256, ge=8, description="height and width of the images, in pixels")
+    dtype: Literal["float16", "float32"] = Field("float16", description="number format on disk")
+    batch: int = Field(64, ge=1, description="images encoded at a time")
     workers: int = Field(cores(), ge=0, description="processes that read images")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    cache: str = Field("runs/cache", description="where encoders keep what they made")
+    cache: str = Field("runs/cache", description="folder in which encoders cache their files")
 
 
 def attach(
     dataset: Dataset, wanted: Sequence[Encoder], patch: int, cache: Path, flip: bool, mode: Mode = "auto"
 ) -> tuple[Dataset, list[Encode] | None]:
-    """``dataset`` with cached latents, or as it is with the encoders to run on its batches.
+    """``dataset`` with cached latents; or unchanged, with the encoders to run on its batches.
 
     Args:
-        dataset: what is trained on.
+        dataset: the training images.
         wanted: encoders whose latents are needed, in this order.
-        patch: side of the pixel patches that latents are aligned with.
-        cache: where encoders keep what they made.
-        flip: whether images will be mirrored, so that mirrored latents are needed too.
-        mode: ``cached``: of images in memory they are computed now, of shards they are read from those that this
-            command wrote. ``online``: nothing is cached. ``auto``: cached if in memory or on disk already.
+        patch: side of a pixel patch.
+        cache: folder in which encoders cache their files.
+        flip: whether images will be mirrored, which needs latents of the mirror images.
+        mode: ``cached``: the latents of images in memory are computed now; those of shards are read from the files of
+            this command. ``online``: no latents are cached. ``auto``: cached for images in memory and for shards whose
+            latents exist.
 
     Returns:
         The data set whose batches have ``latents``, and None; or ``dataset`` and the loaded encoders.
 
     Raises:
-        UserError: ``mode`` is ``cached`` and latents of the shards are not there.
+        UserError: ``mode`` is ``cached``, and latents of the shards are missing.
     """
     if mode != "online" and isinstance(dataset, Images):
         latents = tuple(_encoded(dataset, encoder.load(dataset, patch, cache), flip) for encoder in wanted)
@@ -83,24 +91,24 @@ def attach(
 
 @torch.no_grad()
 def _encoded(data: Images, encode: Encode, flip: bool) -> Tensor:
-    """Latents of all images ``(flips, N, C, h, w)``: as they are and, with ``flip``, mirrored."""
+    """Latents of all images and, with ``flip``, of their mirror images: ``(flips, N, C, h, w)``."""
     sides = [data.images, data.images.flip(-1)] if flip else [data.images]
     return torch.stack([torch.cat([encode(to_float(part)) for part in side.split(CHUNK)]) for side in sides])
 
 
 def folder_of(shards: Shards, encoder: Encoder, patch: int) -> Path:
-    """Where the latents of ``shards`` are: beside the images, named by all they depend on."""
+    """The folder of the latents of ``shards``: beside the images, named by a hash of all that they depend on."""
     what = f"{encoder.model_dump_json(exclude={'loss_weight'})} {patch} {shards.digest}"
     name = f"{encoder.name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
     return shards.tars.files[0].parent / "latents" / name
 
 
 def write(shards: Shards, encoder: Encoder, config: Caching, device: torch.device) -> bool:
-    """Makes the latents of ``shards``; False if they are there already.
+    """Writes the latents of ``shards``; False if they are finished already.
 
     Raises:
-        UserError: encoder or resolution do not fit the patch size, the latents are there in another dtype, or a value
-            does not fit into ``config.dtype``.
+        UserError: encoder or resolution do not fit the patch size, the latents exist in another dtype, or a value is
+            not finite in ``config.dtype``.
     """
     shape = encoder.stream(shards.resolution, config.patch).shape
     if shards.resolution % config.patch:
@@ -129,7 +137,7 @@ def write(shards: Shards, encoder: Encoder, config: Caching, device: torch.devic
                 x = to_float(batch.images).to(device)
                 sides = [encode(side).to(getattr(torch, config.dtype)).cpu() for side in (x, x.flip(-1))]
                 if not all(side.isfinite().all() for side in sides):
-                    raise UserError(f"a latent of {encoder.name} is no number of dtype={config.dtype}")
+                    raise UserError(f"a latent of {encoder.name} is not finite in dtype={config.dtype}")
                 for row, *latents in zip(some.tolist(), *(side.numpy() for side in sides), strict=True):
                     key = key_of(shards.samples, row)
                     yield {"__key__": key} | {f"{flip}.npy": latent for flip, latent in enumerate(latents)}
@@ -148,20 +156,13 @@ def _table(file: Path) -> Table:
 
 
 def _word(encoder: Encoder) -> str:
-    """An encoder as the command line takes it."""
+    """An encoder in the form of the command line."""
     given = encoder.model_dump(mode="json", exclude_defaults=True, exclude={"name", "loss_weight"})
     return shlex.quote(json.dumps({"name": encoder.name} | given)) if given else encoder.name
 
 
 def main(argv: list[str]) -> None:
-    from lf.command import config_from  # commands lie above this room
-    from lf.config import Runtime, overrides, parse
-
-    if {"-h", "--help"} & set(argv):
-        config_from(argv, Caching, "cache", __doc__)
-    if len(argv) < 2:
-        raise UserError("usage: python -m lf.encoders.cache ENCODER SHARDS [key=value …]; --help lists the keys")
-    config = parse(Caching, overrides(argv[2:]), where="cache")
+    config = config_from(argv, Caching, "cache", __doc__, positional=2)
     given = overrides([f"encoder={argv[0]}"])["encoder"]
     encoder = encoders.create(**(given if isinstance(given, dict) else {"name": given}))
     shards = data.open(f"shards:{argv[1].removeprefix('shards:')}", config.resolution, Path(config.cache))
@@ -171,6 +172,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from lf.door import door
-
-    door(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""What every encoder must keep to, as a test class that the authors of encoders inherit."""
+"""The contract of encoders, as a test class to inherit."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lf import encoders
+from lf.core.errors import UserError
 from lf.data import Images, to_float
 from lf.encoders import Codec, Encoder
-from lf.errors import UserError
 
 
 class EncoderConformance:
-    """Inherit it in a test file, give it an encoder and images, and run pytest.
+    """Tests of one encoder: inherit it in a test file, set ``encoder`` and ``data``, and run pytest.
 
     Example:
         >>> from lf import encoders
@@ -27,7 +27,7 @@ class EncoderConformance:
 
     Attributes:
         encoder: the object under test, with parameters that make it cheap.
-        data: images that it accepts, at least 8 of them; made once, not changed by any test.
+        data: images that it accepts, at least 8 of them; no test changes them.
         patch: side of a pixel patch; it divides the images' resolution.
     """
 
@@ -37,7 +37,7 @@ class EncoderConformance:
 
     @pytest.fixture
     def cache(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """One folder for all tests: what must be trained is trained once."""
+        """One folder for all tests, so that the encoder is trained only once."""
         return tmp_path_factory.getbasetemp() / "encoders"
 
     def test_its_name_is_the_entry_point_that_finds_it(self) -> None:
@@ -56,7 +56,7 @@ class EncoderConformance:
         images, stream = self.images(), self.encoder.stream(self.data.resolution, self.patch)
         latents = self.encoder.load(self.data, self.patch, cache)(images)
         assert self.patch % self.encoder.cell(self.patch) == 0
-        assert stream.grid == self.data.resolution // self.patch  # one token a pixel patch
+        assert stream.grid == self.data.resolution // self.patch  # one token per pixel patch
         assert latents.shape == (len(images), *stream.shape)
         assert latents.dtype == torch.float32 and latents.isfinite().all()
 
@@ -90,7 +90,7 @@ class EncoderConformance:
     def test_it_is_frozen_and_moves_as_a_whole(self, cache: Path) -> None:
         encode = self.encoder.load(self.data, self.patch, cache)
         assert not encode.training and not self.encoder.load(self.data, self.patch, cache)(self.images()).requires_grad
-        assert encode.to("meta")(self.images().to("meta")).is_meta  # what is left behind would be refused
+        assert encode.to("meta")(self.images().to("meta")).is_meta  # fails if a tensor stays on the CPU
 
     def images(self) -> Tensor:
         return to_float(self.data.images[:8])

@@ -8,9 +8,9 @@ from timm.models.vision_transformer import Attention, Mlp, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lf.core.errors import UserError
 from lf.encoders.pretrained import Backbone, Pretrained
 from lf.encoders.weights import fill, read
-from lf.errors import UserError
 
 RENAMED = {
     "extra_tokens": "cls_token",
@@ -20,18 +20,18 @@ RENAMED = {
     "context_encoder.norm.weight": "norm_pre.weight",
     "context_encoder.norm.bias": "norm_pre.bias",
 }
-"""fairseq's names below ``modality_encoders.IMAGE.`` → timm's; the blocks are named alike."""
+"""fairseq's names below ``modality_encoders.IMAGE.`` → timm's; the names in blocks are the same."""
 
 
 class Data2Vec2(Pretrained):
-    """At the pixels' own 16 px patches; its position table is resized to the grid. ``(1024, 16, 16)`` at 256 px."""
+    """Patches of 16 px, like the pixels'; the position table is resized to the grid. ``(1024, 16, 16)`` at 256 px."""
 
     name: Literal["data2vec2"] = "data2vec2"
     loss_weight: float = Field(0.25, gt=0, description="λ of its stream in the loss")
     clamp: float | None = Field(5.0, gt=0, description="bound of the whitened latents")
     dim: int = Field(1024, ge=1, description="width of the transformer")
     heads: int = Field(16, ge=1, description="attention heads")
-    block: int = Field(12, ge=0, description="block whose output is taken, counted from 0")
+    block: int = Field(12, ge=0, description="block whose output is the latent, counted from 0")
 
     def published(self) -> str:
         return "https://dl.fbaipublicfiles.com/fairseq/data2vec2/large_imagenet.pt"
@@ -45,7 +45,7 @@ class Data2Vec2(Pretrained):
         state: dict[str, Any] = {new: found.get(f"modality_encoders.IMAGE.{old}") for old, new in RENAMED.items()}
         if None in state.values():
             raise UserError(
-                f"{key}={place}: is no data2vec 2.0 image checkpoint: no model with modality_encoders.IMAGE"
+                f"{key}={place}: not a data2vec 2.0 image checkpoint: no model with modality_encoders.IMAGE"
             )
         used = tuple(f"blocks.{i}." for i in range(self.block + 1))
         state |= {k: v for k, v in found.items() if k.startswith(used)}

@@ -6,22 +6,22 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
+from lf.core.errors import UserError
 from lf.encoders.pretrained import Backbone
 from lf.encoders.vit import Transformers
 from lf.encoders.whitening import Per
-from lf.errors import UserError
 
 
 class DINOv2(Transformers):
-    """At 14 px patches, so 256 px images are seen at 224 px. ``(768, 16, 16)``.
+    """Patches of 14 px, so 256 px images are resized to 224 px. ``(768, 16, 16)``.
 
-    The final norm's affine is left out, as in RAE. RAE's statistics are the file
+    The final norm has no affine parameters, as in RAE. RAE's statistics are the file
     ``stats/dinov2/wReg_base/imagenet1k/stat.pt`` of the hub repository ``nyu-visionx/RAE-collections``.
     """
 
     name: Literal["dinov2"] = "dinov2"
     loss_weight: float = Field(0.333, gt=0, description="λ of its stream in the loss")
-    per: Per = Field("element", description="whitening per channel, or per element (channel and place)")
+    per: Per = Field("element", description="whitening per channel, or per element (channel and position)")
     dim: int = Field(768, ge=1, description="width of the transformer")
 
     def published(self) -> str:

@@ -5,15 +5,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from lf.core.errors import UserError
 from lf.encoders.pretrained import Backbone, Pretrained
 from lf.encoders.weights import fill, read
-from lf.errors import UserError
 
 PREFIX = "module.base_encoder."
 
 
 class MoCoV3(Pretrained):
-    """At the pixels' own 16 px patches; its position table is resampled to the grid. ``(768, 16, 16)`` at 256 px."""
+    """Patches of 16 px, like the pixels'; the position table is resized to the grid. ``(768, 16, 16)`` at 256 px."""
 
     name: Literal["mocov3"] = "mocov3"
     dim: int = Field(768, ge=1, description="width of the transformer")
@@ -26,15 +26,15 @@ class MoCoV3(Pretrained):
         return self.dim
 
     def backbone(self, place: Path, grid: int) -> Backbone:
-        from timm.models.vision_transformer import VisionTransformer  # seconds to import, and only here
+        from timm.models.vision_transformer import VisionTransformer  # imported here only: it takes seconds
 
         key = f"{self.name}.weights"
         state = read(key, place, "state_dict")
-        # The projector is named head: what a latent is made of ends before it.
+        # The projector is named head; the latent is its input.
         state = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
         state = {k: v for k, v in state.items() if not k.startswith("head.")}
         if not {"pos_embed", "patch_embed.proj.weight"} <= set(state):
-            raise UserError(f"{key}={place}: is no MoCo-v3 checkpoint: no state_dict with {PREFIX}pos_embed")
+            raise UserError(f"{key}={place}: not a MoCo-v3 checkpoint: no state_dict with {PREFIX}pos_embed")
         dim, _, cell, _ = state["patch_embed.proj.weight"].shape
         net = VisionTransformer(
             img_size=cell * int((state["pos_embed"].shape[1] - 1) ** 0.5),

@@ -6,19 +6,19 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
+from lf.core.errors import UserError
 from lf.data.base import Dataset
 from lf.encoders.base import Encode, Encoder
-from lf.errors import UserError
 
 
 class Pixels(Encoder):
-    """Area-resize so that ``cells`` × ``cells`` values are left of a patch, then space-to-depth.
+    """Average-pools each patch to ``cells`` × ``cells`` values, then space-to-depth.
 
     At 256 px and patch 16 this is the paper's 64 px image with 4×4 space-to-depth, ``(48, 16, 16)``.
     """
 
     name: Literal["pixels"] = "pixels"
-    cells: int = Field(4, ge=1, description="values kept along one side of a patch")
+    cells: int = Field(4, ge=1, description="values along one side of a patch")
 
     def channels(self, patch: int) -> int:
         if patch % self.cells:

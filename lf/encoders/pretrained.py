@@ -1,6 +1,5 @@
-"""What all pretrained vision transformers share: resize, normalise, tokens → map, whiten, clamp, scale."""
+"""Shared by pretrained vision transformers: resize, normalise, tokens → feature map, whiten, clamp, scale."""
 
-import hashlib
 import json
 import os
 from abc import abstractmethod
@@ -13,28 +12,29 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lf.claims import claim
+from lf.core.errors import UserError
 from lf.data.base import Dataset
 from lf.encoders.base import LATENT_STD, Encode, Encoder
 from lf.encoders.weights import digest, find
 from lf.encoders.whitening import EPS, Per, load, measure
-from lf.errors import UserError
-from lf.files import replace_tensors
+from lf.storage.atomic import replace_tensors
+from lf.storage.cache import cache_file
+from lf.storage.lease import lease
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
-MOST_EXTRA = 16  # class, distillation and register tokens; every known ViT puts them first
+MOST_EXTRA = 16  # most class, distillation and register tokens; every known ViT puts them first
 WORKERS = 4  # processes that read shards for the whitening
-VERSION = 1  # of what the cached whitening is measured on
+VERSION = 1  # of the features that cached whitening statistics are measured on
 
 
 class Backbone(NamedTuple):
-    """A pretrained network as it comes.
+    """A pretrained network.
 
     Attributes:
         net: normalised images ``(B, 3, cell·grid, cell·grid)`` → tokens ``(B, extra + grid², C)``, patches last,
             row by row.
-        cell: side of its own patches in pixels.
-        mean, std: of RGB in [0, 1], that its input is normalised by.
+        cell: side of its patches in pixels.
+        mean, std: mean and standard deviation of RGB in [0, 1] that normalise its input.
     """
 
     net: nn.Module
@@ -44,7 +44,7 @@ class Backbone(NamedTuple):
 
 
 class Latents(nn.Module):
-    """Images in [-1, 1] → latents. Frozen; whitened once `whiten` was called."""
+    """Images in [-1, 1] → latents. Frozen; whitened after `whiten` was called."""
 
     mean: Tensor
     std: Tensor
@@ -67,7 +67,7 @@ class Latents(nn.Module):
     def tokens(self, x: Tensor) -> Tensor:
         """Images in [-1, 1] of any size → all tokens ``(B, extra + grid², C)``."""
         x = (x + 1) / 2
-        if x.shape[-1] != self.size:  # not antialiased, as in RAE and LF: published statistics are of such inputs
+        if x.shape[-1] != self.size:  # not antialiased, as for RAE's and LF's published statistics
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", align_corners=False)
         return self.net((x - self.pixel_mean) / self.pixel_std)
 
@@ -76,7 +76,7 @@ class Latents(nn.Module):
         return self.tokens(x)[:, -(self.grid**2) :].float().mT.unflatten(-1, (self.grid, self.grid))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] → latents ``(B, C, grid, grid)`` float32, of standard deviation `LATENT_STD`."""
+        """Images in [-1, 1] → latents ``(B, C, grid, grid)`` float32, with standard deviation `LATENT_STD`."""
         z = (self.features(x) - self.mean) / self.std
         return (z if self.clamp is None else z.clamp(-self.clamp, self.clamp)) * LATENT_STD
 
@@ -84,18 +84,18 @@ class Latents(nn.Module):
 class Pretrained(Encoder):
     """Base of the encoders with published weights.
 
-    The grid follows from the data: 256 px with patch 16 and 512 px with patch 32 are both 16 × 16. The image is resized
-    to the encoder's own patches times the grid.
+    The grid follows from the data: 256 px with patch 16 and 512 px with patch 32 both give 16 × 16. Images are resized
+    to the encoder's patch size times the grid.
     """
 
-    weights: str = Field("", description="local file or folder, URL or hub id; the published ones by default")
-    sha256: str = Field("", pattern="^([0-9a-f]{64})?$", description="of the weight file, which is then checked")
-    stats: str = Field("", description="of lf.encoders.whiten, or RAE's stat.pt; by default measured on the data")
-    per: Per = Field("channel", description="whitening per channel, or per element (channel and place)")
+    weights: str = Field("", description="local file or folder, URL or hub id; by default the published weights")
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$", description="SHA-256 that the weight file must have")
+    stats: str = Field("", description="file of lf.encoders.whiten, or RAE's stat.pt; by default measured on the data")
+    per: Per = Field("channel", description="whitening per channel, or per element (channel and position)")
     clamp: float | None = Field(None, gt=0, description="bound of the whitened latents")
 
     hub_files: ClassVar[tuple[str, ...]] = ()
-    """What is needed of a hub repository; none where weights are a single file."""
+    """The files needed from a hub repository; none if the weights are a single file."""
 
     @abstractmethod
     def published(self) -> str:
@@ -103,13 +103,13 @@ class Pretrained(Encoder):
 
     @abstractmethod
     def backbone(self, place: Path, grid: int) -> Backbone:
-        """The network with the weights at ``place``, to be used on ``grid`` × ``grid`` of its patches."""
+        """The network with the weights at ``place``, for inputs of ``grid`` × ``grid`` patches."""
 
     def check(self) -> None:
         self.place()
 
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
-        """The whitened encoder; statistics that are not given are measured once and kept under ``cache``."""
+        """The whitened encoder; statistics that are not given are measured once and cached under ``cache``."""
         grid, channels = data.resolution // patch, self.channels(patch)
         shape = (channels, grid, grid) if self.per == "element" else (channels, 1, 1)
         encode = self.unwhitened(data.resolution, patch)
@@ -117,7 +117,7 @@ class Pretrained(Encoder):
         if not self.stats:
             file = self.kept(data, patch, cache)
             if not file.exists():
-                with claim(Path(f"{file}.lock")):
+                with lease(Path(f"{file}.lock")):
                     if not file.exists():
                         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
                         workers = min(WORKERS, os.cpu_count() or 1)
@@ -126,40 +126,39 @@ class Pretrained(Encoder):
         return encode.cpu()
 
     def unwhitened(self, resolution: int, patch: int) -> Latents:
-        """The encoder as it was published. Raises `UserError` if its tokens do not fit `channels` and the grid."""
+        """The encoder without whitening. Raises `UserError` if its tokens do not fit `channels` and the grid."""
         grid = resolution // patch
         place = self.place()
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():  # a network draws weights, which are replaced
+            with torch.random.fork_rng(devices=[]), torch.no_grad():  # initial weights are drawn, then replaced
                 encode = Latents(self.backbone(place, grid), grid, self.clamp)
                 tokens = encode.tokens(torch.zeros(1, 3, encode.size, encode.size))
         except UserError:
             raise
-        except Exception as error:  # the libraries' many models fail in many ways
-            fault = f"cannot be used on {grid} × {grid} places: {' '.join(str(error).split())[:200]}"
+        except Exception as error:  # the models of these libraries fail in many ways
+            fault = f"cannot be used on a grid of {grid} × {grid}: {' '.join(str(error).split())[:200]}"
             raise UserError(f"{self.name}.weights={place}: {fault}") from error
         if tokens.ndim != 3 or not 0 <= tokens.shape[1] - grid**2 <= MOST_EXTRA:
             raise UserError(
-                f"{self.name}: gives {tuple(tokens.shape[1:])}, not a token for each of {grid} × {grid} places"
+                f"{self.name}: its output is {tuple(tokens.shape[1:])}, not one token per cell of {grid} × {grid}"
             )
         if tokens.shape[-1] != self.channels(patch):
             raise UserError(f"{self.name}.dim={self.channels(patch)}: these weights have {tokens.shape[-1]}")
         return encode
 
     def place(self) -> Path:
-        """Where the weights are; downloaded if need be, and checked against ``sha256`` if that is given."""
+        """File or folder of the weights; downloaded if necessary, and checked against ``sha256`` if given."""
         found = find(f"{self.name}.weights", self.weights or self.published(), self.published(), self.hub_files)
         if self.sha256 and digest(found) != self.sha256:
-            raise UserError(f"{self.name}.weights={found}: has SHA-256 {digest(found)} and should have {self.sha256}")
+            raise UserError(f"{self.name}.weights={found}: has SHA-256 {digest(found)}, expected {self.sha256}")
         return found
 
     def kept(self, data: Dataset, patch: int, cache: Path) -> Path:
         """The file of the statistics measured on ``data``."""
         what = self.model_dump_json(exclude={"loss_weight", "weights", "sha256", "stats", "clamp"})
         identity = f"{VERSION} {what} {digest(self.place())} {data.resolution // patch} {data.digest}"
-        name = f"whitening-{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
         cache.mkdir(parents=True, exist_ok=True)
-        return cache / name
+        return cache_file(cache, f"whitening-{self.name}", identity)
 
     def measure(
         self, encode: Latents, data: Dataset, patch: int, file: Path, batch: int = 64, n: int = 0, workers: int = 0

@@ -1,6 +1,5 @@
 """`vae`: a pretrained variational autoencoder in the format of diffusers' ``AutoencoderKL``."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,31 +9,31 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lf.core.errors import UserError
 from lf.data.base import Dataset
 from lf.data.loader import cores
 from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.weights import digest as weights_digest
 from lf.encoders.weights import find
 from lf.encoders.whitening import EPS, measure
-from lf.errors import UserError
-from lf.files import made_once
+from lf.storage.cache import cache_file, made_once
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 class VAE(Encoder):
-    """The posterior's mean (arXiv 2112.10752), whitened per channel or scaled as its config says."""
+    """The posterior's mean (arXiv 2112.10752), whitened per channel, or scaled by its config's scaling_factor."""
 
     name: Literal["vae"] = "vae"
     weights: str = Field("stabilityai/sd-vae-ft-mse", description="folder or hub id of diffusers' AutoencoderKL")
     scale: Literal["data", "config"] = Field(
-        "data", description="to the standard deviation of the latents by their own statistics, or by scaling_factor"
+        "data", description="data: whiten by the latents' statistics; config: scale by scaling_factor"
     )
     has_decoder: ClassVar[bool] = True
 
     def channels(self, patch: int) -> int:
         if patch % self.cell(patch):
-            raise UserError(f"vae: its cells of {self.cell(patch)} pixels must divide the patch size {patch}")
+            raise UserError(f"vae: its cell size of {self.cell(patch)} pixels must divide the patch size {patch}")
         return self._about()["latent_channels"]
 
     def cell(self, patch: int) -> int:
@@ -55,7 +54,7 @@ class VAE(Encoder):
             file = self._statistics(digest, cache)
             if not file.exists():
                 raise UserError(
-                    f"vae: {file}, which scales its latents back, is missing; copy it there from where the training ran"
+                    f"vae: {file}, with the scale of its latents, is missing; copy it from the training's run store"
                 )
             net.whiten(load_file(file))
         return net
@@ -68,10 +67,10 @@ class VAE(Encoder):
 
     def _statistics(self, digest: str, cache: Path) -> Path:
         what = f"{weights_digest(self._place())} {digest}"
-        return cache / f"whitening-vae-{hashlib.sha256(what.encode()).hexdigest()[:16]}.safetensors"
+        return cache_file(cache, "whitening-vae", what)
 
     def _about(self) -> dict[str, Any]:
-        """Its config. Raises `UserError` if it is another kind of model's."""
+        """Its config. Raises `UserError` if it is missing or of another kind of model."""
         file = find("vae.weights", self.weights, self.weights, FILES[:1]) / FILES[0]
         try:
             said = json.loads(file.read_text())
@@ -80,16 +79,16 @@ class VAE(Encoder):
             fault = f"is a {said['_class_name']}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             fault = f"has no config: {error!r}"
-        raise UserError(f"vae.weights={self.weights}: {fault}; it must be what AutoencoderKL.save_pretrained writes")
+        raise UserError(f"vae.weights={self.weights}: {fault}; it must be a folder of AutoencoderKL.save_pretrained")
 
     def _net(self) -> "Net":
         try:
-            from diffusers import AutoencoderKL  # seconds to import, and only here
+            from diffusers import AutoencoderKL  # imported here only: it takes seconds
         except ImportError:
             raise UserError("vae: the package diffusers is not installed; pip install 'lf[vae]'") from None
         place, about = self._place(), self._about()
         try:
-            with torch.random.fork_rng(devices=[]):  # a network draws weights, which are replaced
+            with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
                 model, report = AutoencoderKL.from_pretrained(
                     place, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
                 )
@@ -105,7 +104,7 @@ class VAE(Encoder):
 
 
 class Net(Codec):
-    """An ``AutoencoderKL`` whose latents have the standard deviation `LATENT_STD` once ``mean`` and ``std`` are set."""
+    """An ``AutoencoderKL``; its latents have standard deviation `LATENT_STD` after ``mean`` and ``std`` are set."""
 
     mean: Tensor
     std: Tensor
@@ -121,7 +120,7 @@ class Net(Codec):
         self.mean, self.std = statistics["mean"], (statistics["var"] + EPS).sqrt()
 
     def code(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] → the posterior's mean, as it comes."""
+        """Images in [-1, 1] → the posterior's mean, not scaled."""
         return self.model.encode(x).latent_dist.mean
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,15 +13,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lf.core.errors import UserError
 from lf.encoders.pretrained import MEAN, STD, Backbone, Pretrained
 from lf.encoders.weights import find
-from lf.errors import UserError
 
 WEIGHTS = "model.safetensors"
 
 
 class Timm(Pretrained):
-    """A model of timm; patch size, normalisation and weights as timm's own config of it says."""
+    """A model of timm, with the patch size, normalisation and weights of timm's config."""
 
     name: Literal["timm"] = "timm"
     model: str = Field("", description="name in timm, such as vit_small_patch16_224")
@@ -31,7 +31,7 @@ class Timm(Pretrained):
     def published(self) -> str:
         repository = _timm(self.model).pretrained_cfg.get("hf_hub_id")
         if not repository:
-            raise UserError(f"timm.model={self.model}: timm has no weights of it; give timm.weights=FILE")
+            raise UserError(f"timm.model={self.model}: timm has no weights for it; give timm.weights=FILE")
         return repository
 
     def channels(self, patch: int) -> int:
@@ -49,18 +49,18 @@ class Timm(Pretrained):
 
 @cache
 def _timm(name: str) -> Any:
-    """A model of timm without memory for its weights. Raises `UserError` if it is no vision transformer."""
-    import timm  # seconds to import, and only here
+    """A model of timm on the meta device. Raises `UserError` if it is no vision transformer."""
+    import timm  # imported here only: it takes seconds
 
     if not name:
-        raise UserError("timm.model: none is given; name one, as in timm:vit_small_patch16_224")
+        raise UserError("timm.model: must be given, as in timm:vit_small_patch16_224")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
         raise UserError(f"timm.model={name}: unknown to timm" + (f"; did you mean '{close[0]}'?" if close else ""))
     with torch.device("meta"):
         model = timm.create_model(name)
     if not hasattr(model, "num_prefix_tokens") or not hasattr(model, "patch_embed"):
-        raise UserError(f"timm.model={name}: is no vision transformer")
+        raise UserError(f"timm.model={name}: not a vision transformer")
     return model
 
 
@@ -74,31 +74,31 @@ class _Features(nn.Module):
 
 
 class Transformers(Pretrained):
-    """Base of the encoders that are a folder of the transformers library, or such a repository of the hub."""
+    """Base of the encoders of the transformers library, from a folder or a hub repository."""
 
     hub_files: ClassVar[tuple[str, ...]] = ("config.json", WEIGHTS)
 
     def from_folder(self, place: Path) -> Any:
-        """The model in a folder, in float32; of one for images and texts the part for images."""
-        from transformers import AutoModel  # seconds to import, and only here
+        """The model in a folder, in float32; of a model for images and texts, the image encoder."""
+        from transformers import AutoModel  # imported here only: it takes seconds
 
         config = _config(f"{self.name}.weights", place)
         options = {"config": config, "local_files_only": True, "output_loading_info": True}
         with _quiet():
             model, report = AutoModel.from_pretrained(place, **options)
-        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # which tokens do not need
+        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # not needed for tokens
         if missing:
             raise UserError(f"{self.name}.weights={place}: has no {missing[0]}")
         return model.float()
 
     def tokens_of(self, model: Any, mean: Any = MEAN, std: Any = STD) -> Backbone:
-        """Its last hidden state."""
+        """The backbone that returns the model's last hidden state."""
         cell = model.config.patch_size
         return Backbone(_LastHidden(model), cell if isinstance(cell, int) else cell[0], mean, std)
 
 
 class HF(Transformers):
-    """A model of the transformers library; patch size and normalisation as its own config files say."""
+    """A model of the transformers library, with the patch size and normalisation of its config files."""
 
     name: Literal["hf"] = "hf"
     model: str = Field("", description="hub id or folder, such as facebook/dinov2-base")
@@ -107,7 +107,7 @@ class HF(Transformers):
 
     def published(self) -> str:
         if not self.model:
-            raise UserError("hf.model: none is given; name one, as in hf:facebook/dinov2-base")
+            raise UserError("hf.model: must be given, as in hf:facebook/dinov2-base")
         return self.model
 
     def channels(self, patch: int) -> int:
@@ -134,13 +134,13 @@ def _config(key: str, place: Path) -> Any:
         raise UserError(f"{key}={place}: no config of transformers: {str(error).splitlines()[0]}") from None
     config = getattr(config, "vision_config", config)
     if not hasattr(config, "hidden_size") or not hasattr(config, "patch_size"):
-        raise UserError(f"{key}={place}: a {config.model_type} is no vision transformer")
+        raise UserError(f"{key}={place}: a {config.model_type} is not a vision transformer")
     return config
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library's bars and tables of keys are left out: what is wrong is said in one line."""
+    """Suppresses the library's progress bars and reports; errors are raised in one line instead."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -158,7 +158,7 @@ class _LastHidden(nn.Module):
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
-        # Models with a position table of one size must be told to resize it; the others have no such switch.
+        # Models with a position table of fixed size resize it only with this option; other models lack the option.
         resizes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if resizes else {}
 

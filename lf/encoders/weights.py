@@ -1,42 +1,37 @@
-"""Published weights: where they are on this machine, whether they are the right ones, and what is in them."""
+"""Published weights: finding and downloading their files, hashing and reading them."""
 
-import argparse
-import collections
 import hashlib
-import pickle
 import re
-import typing
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import omegaconf
 import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lf.claims import claim
-from lf.errors import UserError
-from lf.files import sha256
+from lf.core.errors import UserError
+from lf.storage.atomic import sha256
+from lf.storage.lease import lease
+from lf.storage.pickles import NotReadable, unpickle
 
-TIMEOUT = 10  # seconds until a server counts as out of reach; the clients' own retries take far longer
+TIMEOUT = 10  # seconds until a server counts as unreachable; the retries of the clients take much longer
 
 
 def find(key: str, where: str, published: str, files: Sequence[str] = ()) -> Path:
-    """A file or folder of weights on this machine, downloaded into its usual cache if need be.
+    """A file or folder of weights on this machine, downloaded into the usual cache if necessary.
 
     Args:
-        key: what an error calls it, such as ``mocov3.weights``.
-        where: a local file or folder; a URL; or, where ``files`` are named, a repository of the Hugging Face hub.
-        published: where the public weights are, for an error.
-        files: what is needed of a hub repository.
+        key: its name in error messages, such as ``mocov3.weights``.
+        where: a local file or folder; a URL; or, with ``files``, a repository of the Hugging Face hub.
+        published: URL or hub id of the public weights, for error messages.
+        files: the files needed from a hub repository.
 
     Raises:
-        UserError: it is not here and cannot be got; the line says what, from where, and where to put it.
+        UserError: it is missing and cannot be downloaded; the message has the source and the place to put it.
     """
     if where.startswith(("https://", "http://")):
         return _from_url(key, where)
@@ -54,7 +49,7 @@ def _from_url(key: str, url: str) -> Path:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with claim(Path(f"{target}.lock")):
+        with lease(Path(f"{target}.lock")):
             if not target.exists():
                 torch.hub.download_url_to_file(url, str(target))
     except OSError as error:
@@ -65,21 +60,21 @@ def _from_url(key: str, url: str) -> Path:
 def _from_hub(key: str, repository: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file, local_files_only=True))
-    except (OSError, ValueError):  # not there, or no name that the hub could know
+    except (OSError, ValueError):  # not in the cache, or not a valid repository name
         pass
     try:
         HfApi().model_info(repository, timeout=TIMEOUT)
         return Path(hf_hub_download(repository, file))
-    except Exception as error:  # the hub's client raises types that differ from version to version
+    except Exception as error:  # the types that the hub's client raises depend on its version
         reason = str(error).strip().splitlines()[0]
     raise UserError(
         f"{key}={repository}: no such folder, no {file} in {constants.HF_HUB_CACHE}, and no download ({reason}); "
-        f"where there is a network 'hf download {repository}' puts it there; or give {key}=FOLDER with a copy of it"
+        f"run 'hf download {repository}' with internet access, or give {key}=FOLDER with a copy of it"
     )
 
 
 def digest(place: Path) -> str:
-    """SHA-256 of a weight file; of a folder, of its only weight file, or of the digests of them all."""
+    """SHA-256 of a weight file; of a folder: of its only weight file, or of the digests of all its weight files."""
     files = (
         [place] if place.is_file() else [f for kind in ("safetensors", "bin") for f in sorted(place.glob(f"*.{kind}"))]
     )
@@ -88,27 +83,21 @@ def digest(place: Path) -> str:
 
 
 def read(key: str, file: Path, part: str = "") -> dict[str, Any]:
-    """What is in a ``.safetensors`` file or a torch pickle; of the latter nothing that could run code is made.
+    """Reads a ``.safetensors`` file or a torch pickle, the latter without running code.
 
     Args:
-        key: what an error calls it, such as ``mocov3.weights``.
-        file: what to read.
-        part: only what is under this name; nothing if there is no such dict.
+        key: its name in error messages, such as ``mocov3.weights``.
+        file: the file.
+        part: return only the dict under this name; empty if there is none.
 
     Raises:
         UserError: no such file, or it cannot be read.
     """
     found: Any
     try:
-        if file.suffix == ".safetensors":
-            found = load_file(file)
-        else:
-            with torch.serialization.safe_globals(_HARMLESS):
-                found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        cause = f"it holds {refused[1]}, which is not known to be harmless" if refused else str(error).splitlines()[0]
-        raise UserError(f"{key}={file}: cannot be read: {cause}") from None
+        found = load_file(file) if file.suffix == ".safetensors" else unpickle(file)
+    except (OSError, SafetensorError, NotReadable) as error:
+        raise UserError(f"{key}={file}: cannot be read: {str(error).splitlines()[0]}") from None
     if part and isinstance(found, dict):
         found = found[part] if isinstance(found.get(part), dict) else {}
     if not isinstance(found, dict):
@@ -116,29 +105,8 @@ def read(key: str, file: Path, part: str = "") -> dict[str, Any]:
     return found
 
 
-_NUMPY: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]  # how it makes arrays and scalars
-# What fairseq and others pickle beside the weights; these classes only hold values.
-_HARMLESS: list[Any] = [
-    argparse.Namespace,
-    collections.defaultdict,
-    dict,
-    list,
-    int,
-    typing.Any,
-    omegaconf.DictConfig,
-    omegaconf.ListConfig,
-    omegaconf.base.ContainerMetadata,
-    omegaconf.base.Metadata,
-    omegaconf.nodes.AnyNode,
-    *((made, f"numpy.{core}.multiarray.{made.__name__}") for made in _NUMPY for core in ("core", "_core")),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
-]
-
-
 def fill(key: str, net: nn.Module, state: dict[str, Any], file: Path) -> None:
-    """Loads ``state`` into ``net``, all of it. Raises `UserError` if it is another network's."""
+    """Loads all of ``state`` into ``net``. Raises `UserError` if it is of another network."""
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

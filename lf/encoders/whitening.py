@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lf.core.errors import UserError
 from lf.data.base import Dataset, to_float
 from lf.data.loader import reads
+from lf.data.moments import merge
 from lf.encoders.weights import read
-from lf.errors import UserError
 
 EPS = 1e-5  # added to a variance (RAE)
 
 Per = Literal["channel", "element"]
-"""One mean and variance a channel, ``(C, 1, 1)``; or one for each channel and place, ``(C, h, w)``."""
+"""One mean and variance per channel, ``(C, 1, 1)``; or per channel and position, ``(C, h, w)``."""
 
 
-class Moments:
-    """Mean and variance of what was added so far, merged batch by batch (Chan et al.) in float64."""
+class RunningVariance:
+    """Running mean and variance, merged batch by batch in float64."""
 
     def __init__(self, per: Per):
         self.dims = (0,) if per == "element" else (0, 2, 3)
@@ -29,15 +30,13 @@ class Moments:
         self.squares: Tensor | float = 0.0  # sum of squared distances from the mean
 
     def add(self, latents: Tensor) -> None:
-        """``(B, C, h, w)``, B ≥ 1."""
+        """Adds latents ``(B, C, h, w)``, B ≥ 1."""
         x = latents.double()
         mean = x.mean(self.dims, keepdim=True)
         squares = (x - mean).square().sum(self.dims, keepdim=True)
         n = x.numel() // mean.numel()
-        delta, total = mean - self.mean, self.count + n
-        self.mean = self.mean + delta * (n / total)
-        self.squares = self.squares + squares + delta.square() * (self.count * n / total)
-        self.count = total
+        self.count, self.mean, delta, weight = merge(self.count, self.mean, n, mean)
+        self.squares = self.squares + squares + delta.square() * weight
 
     def result(self) -> dict[str, Tensor]:
         """``mean`` and (population) ``var``, float32 on the CPU."""
@@ -60,22 +59,22 @@ def measure(
 
     Args:
         encode: images in [-1, 1] → latents ``(B, C, h, w)``; on ``device``.
-        data: the images; damaged ones count nothing.
+        data: the images; damaged ones are left out.
         per: see `Per`.
-        device: where to compute.
+        device: device of the computation.
         batch: images at a time.
-        n: only so many images, spread evenly over the set (which may be sorted by class); 0: all.
+        n: number of images, evenly spread over the set (which may be sorted by class); 0: all.
         workers: processes that read ahead.
 
     Returns:
-        ``mean`` and ``var``, and the number of images that counted.
+        ``mean`` and ``var``, and the number of images used.
 
     Raises:
         UserError: no image could be read.
     """
     total = min(n or len(data), len(data))
     rows = torch.arange(total) * len(data) // total
-    moments, counted = Moments(per), 0
+    moments, counted = RunningVariance(per), 0
     with tqdm(total=total, desc="whitening", unit="image", disable=None) as bar:
         for got in reads(data, [(some, None) for some in rows.split(batch)], workers):
             images = got.images[got.valid]
@@ -89,16 +88,16 @@ def measure(
 
 
 def load(key: str, file: Path, shape: tuple[int, ...], hint: str) -> dict[str, Tensor]:
-    """``mean`` and ``var`` from a file of ours or RAE's ``stat.pt``.
+    """``mean`` and ``var`` from a file of `lf.encoders.whiten` or RAE's ``stat.pt``.
 
     Args:
-        key: what an error calls it, such as ``dinov2.stats``.
+        key: its name in error messages, such as ``dinov2.stats``.
         file: ``.safetensors``, or a torch pickle of a dict.
-        shape: of both tensors, without leading ones.
-        hint: where such a file comes from, for an error.
+        shape: shape of both tensors, without leading dimensions of size 1.
+        hint: how to get such a file, for error messages.
 
     Raises:
-        UserError: no such file, or not of this encoder.
+        UserError: no such file, or it is not of this encoder.
     """
     if not file.is_file():
         raise UserError(f"{key}={file}: no such file; {hint}")
@@ -111,6 +110,6 @@ def load(key: str, file: Path, shape: tuple[int, ...], hint: str) -> dict[str, T
         while tensor.ndim > len(shape) and tensor.shape[0] == 1:
             tensor = tensor[0]
         if tensor.shape != shape:
-            raise UserError(f"{key}={file}: {name} is {tuple(tensor.shape)} and should be {shape}")
+            raise UserError(f"{key}={file}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
         out[name] = tensor.float()
     return out

@@ -1,4 +1,4 @@
-"""The judge: a network of its own architecture and seed, trained on a small data set to score images of it."""
+"""The judge: a network with its own architecture and seed, trained on a small data set to score images of it."""
 
 import hashlib
 from functools import cached_property
@@ -11,20 +11,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.data.base import Images, to_float
-from lf.files import made_once, sha256
 from lf.metrics.measures import scores
 from lf.metrics.reference import Reference
 from lf.metrics.space import Space
+from lf.network.fit import fit
+from lf.storage.atomic import sha256
+from lf.storage.cache import made_once
 
 JUDGE = "judge"
 RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
 
 
 class JudgeNet(nn.Module):
-    """Strided convolutions with batch norm; mean over each half of the image; a linear reading of every fact.
+    """Strided convolutions with batch norm; mean over each half of the image; a linear classifier per fact.
 
     Args:
-        facts: name of each fact → number of its values; ``class`` is always one.
+        facts: name of each fact → number of its values; ``class`` is always among them.
     """
 
     def __init__(self, facts: dict[str, int], width: int = RECIPE["width"]):
@@ -55,16 +57,17 @@ class JudgeNet(nn.Module):
 
 
 class Judge(Space):
-    """The feature space of one data set; only the Fréchet distance is measured in it.
+    """The judge's feature space, in which only the Fréchet distance is computed.
 
     Args:
-        reference: the training images: what the Fréchet distance is measured against.
-        lessons: the images that the judge is trained on, with all facts that it may learn.
+        reference: the training images, the reference of the Fréchet distance.
+        lessons: the images that the judge is trained on, with all facts that it learns.
         cache: folder for its weights and the reference's statistics.
 
     Attributes:
-        digest: identity of its recipe and data. Two machines may round differently as they train it: ``weights`` is
-            what one of them got, or what comes with the code (`lf.files.SHIPPED`).
+        digest: identity of its recipe and data.
+        weights: hash of its weights. Machines may round differently in training; the weights for ``shapes`` at 32 px
+            come with the code (`lf.storage.cache.SHIPPED`).
     """
 
     name = JUDGE
@@ -80,7 +83,7 @@ class Judge(Space):
 
     @cached_property
     def statistics(self) -> Reference:
-        """The reference in the judge's features."""
+        """The reference's statistics in the judge's features."""
         return Reference.of(self.reference, self, self.cache, keep=0)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
@@ -92,23 +95,23 @@ class Judge(Space):
         return score
 
     def score(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """Scores of uint8 images ``(N, 3, H, W)`` that were asked to show ``labels``: see `scored`."""
+        """Scores of uint8 images ``(N, 3, H, W)``, generated with ``labels`` ``(N,)``: see `scored`."""
         return self.scored(self.features(images), labels)
 
     def scored(self, generated: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
         """Scores from the features of all images.
 
         Returns:
-            ``fd``: Fréchet distance to the reference in the judge's features; and what `reading` gives.
+            ``fd``: Fréchet distance to the reference in the judge's features, ≥ 0; and the scores of `reading`.
         """
         return scores(self, generated, self.statistics) | self.reading(generated["logits"], labels)
 
     def reading(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """What the judge reads in images that were asked to show ``labels`` ``(N,)``.
+        """What the judge classifies in images that were generated with ``labels`` ``(N,)``.
 
         Returns:
-            ``class_accuracy``: share whose class the judge reads as asked. ``agreement`` (two-object data only): share
-            whose left and right object agree in everything, and ``agreement_<kind>`` in one kind.
+            ``class_accuracy``: share of images that the judge assigns to their label. ``agreement`` (only for data with
+            two objects): share whose left and right objects agree in all facts, and ``agreement_<kind>`` in one fact.
         """
         seen = {name: value.argmax(1) for name, value in self.net.facts_of(logits).items()}
         shares = {"class_accuracy": (seen["class"] == labels.cpu()).float().mean().item()}
@@ -121,7 +124,7 @@ class Judge(Space):
 
 
 def judge_from(file: Path) -> JudgeNet:
-    """The judge whose weights lie in ``file``, frozen."""
+    """Loads a judge's network from ``file``, frozen."""
     tensors = load_file(file)
     facts = {name.removeprefix("facts."): int(tensors.pop(name)) for name in list(tensors) if name.startswith("facts.")}
     order = sorted(facts, key=lambda name: (name != "class", name))
@@ -131,22 +134,17 @@ def judge_from(file: Path) -> JudgeNet:
 
 
 def _fitted(lessons: Images) -> dict[str, Tensor]:
-    """Weights of a judge trained by cross-entropy on every fact, and the number of values of each fact."""
+    """The weights of a judge trained by cross-entropy on every fact, and the number of values of each fact."""
     truth = {"class": lessons.labels, **{name: lessons.facts[name] for name in sorted(lessons.facts)}}
     sizes = {name: int(value.max()) + 1 for name, value in truth.items()} | {"class": len(lessons.classes)}
-    steps = RECIPE["steps"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RECIPE["seed"])
-        net = JudgeNet(sizes).to(memory_format=torch.channels_last).train()
-    generator = torch.Generator().manual_seed(RECIPE["seed"])
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RECIPE["lr"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RECIPE["lr"], total_steps=steps)
-    for _ in range(steps):
-        some = torch.randint(len(lessons), (RECIPE["batch"],), generator=generator)
+        net = JudgeNet(sizes).to(memory_format=torch.channels_last)
+
+    def loss(some: Tensor, _: torch.Generator) -> Tensor:
         logits = net.facts_of(net(lessons.images[some])[1])
-        loss = torch.stack([F.cross_entropy(logits[name], value[some]) for name, value in truth.items()]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return net.state_dict() | {f"facts.{name}": torch.tensor(size) for name, size in sizes.items()}
+        return torch.stack([F.cross_entropy(logits[name], value[some]) for name, value in truth.items()]).sum()
+
+    recipe = {key: RECIPE[key] for key in ("batch", "steps", "lr", "seed")}
+    weights = fit(net, loss, n=len(lessons), **recipe)
+    return weights | {f"facts.{name}": torch.tensor(size) for name, size in sizes.items()}

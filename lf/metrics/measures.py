@@ -1,4 +1,4 @@
-"""Scores from features, by torch-fidelity's own functions and with its defaults."""
+"""Scores from features, by torch-fidelity's functions and with its defaults."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,34 +12,34 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, i
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from lf.metrics.reference import KEPT, Moments, Reference
+from lf.core.seeds import generator
+from lf.metrics.reference import KEPT_FEATURES, Reference, Statistics
 from lf.metrics.space import Space
-from lf.seeds import generator
 
 
 def joined(parts: Sequence[dict[str, Tensor]], indices: Tensor | None = None) -> dict[str, Tensor]:
-    """Features of several parts as one.
+    """Concatenates features.
 
     Args:
-        parts: what `Space.features` gave for each.
-        indices: ``(N,)``: the images' numbers, in the order of the parts. Rows are put in ascending order of them, so
-            that no score depends on who computed what. By default they stay as they are.
+        parts: outputs of `Space.features`.
+        indices: ``(N,)``, the images' numbers, in the order of the parts. The rows are sorted by them, so that no score
+            depends on which process computed what. By default the order stays the same.
     """
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return whole if indices is None else {name: value[indices.argsort()] for name, value in whole.items()}
 
 
 def protocol(space: Space, reference: Reference, n: int) -> dict[str, Any]:
-    """How ``n`` generated images are scored; JSON, and all of it: two scores compare where this is equal.
+    """All settings by which ``n`` generated images are scored, as JSON; scores are comparable if these are equal.
 
-    For each of ``fd``, ``kid``, ``prc`` and ``isc`` that the space measures it holds the settings, or the reason why
-    it is missing. KID draws its subsets, and the Inception Score its splits, with torch-fidelity's ``seed``. Precision
-    and recall depend on both numbers of features; above 10,000 a fixed random choice is used. For small N the size of
-    KID's subsets is the smaller number of features: still unbiased, but its ``kid_std`` shrinks.
+    For each of ``fd``, ``kid``, ``prc`` and ``isc`` of the space it has the settings, or the reason why the score is
+    missing. KID draws its subsets, and the Inception Score its splits, with torch-fidelity's ``seed``. Precision and
+    recall depend on both numbers of features; above 10,000, a fixed random choice is used. For small N, KID's subsets
+    are as large as the smaller number of features: it is still unbiased, but its ``kid_std`` is smaller.
     """
     kept, splits, neighbors = len(reference.kept), DEFAULTS["isc_splits"], DEFAULTS["prc_neighborhood"]
     kid = {"subsets": DEFAULTS["kid_subsets"], "subset_size": min(DEFAULTS["kid_subset_size"], n, kept)}
-    prc = {"neighborhood": neighbors, "generated": min(n, KEPT), "reference": min(kept, KEPT)}
+    prc = {"neighborhood": neighbors, "generated": min(n, KEPT_FEATURES), "reference": min(kept, KEPT_FEATURES)}
     few = "missing: too few images" if kept else "missing: the reference holds no features"
     settings = {
         "fd": {},
@@ -64,19 +64,19 @@ def scores(space: Space, generated: dict[str, Tensor], reference: Reference) -> 
 
     Args:
         space: the feature space.
-        generated: what it gave for all N images, in the order of their numbers (see `joined`).
+        generated: features of all N images, in the order of their numbers (see `joined`).
         reference: statistics in the same space.
 
     Returns:
-        By `Space.column`: ``fd``, which Inception's features call ``fid``: Fréchet distance ≥ 0 (arXiv 1706.08500);
+        Named by `Space.column`: ``fd`` (``fid`` with Inception's features), Fréchet distance ≥ 0 (arXiv 1706.08500);
         ``kid`` and ``kid_std`` (arXiv 1801.01401), unbiased and so possibly below 0; ``precision`` and ``recall`` in
-        [0, 1] (arXiv 1904.06991), in this space's features as ADM's are in Inception's; ``inception_score`` ≥ 1 and
-        ``inception_score_std`` (arXiv 1606.03498). What `protocol` calls missing is absent.
+        [0, 1] (arXiv 1904.06991), in the features of this space (ADM: Inception's); ``inception_score`` ≥ 1 and
+        ``inception_score_std`` (arXiv 1606.03498). Scores that `protocol` lists as missing are absent.
     """
     features = generated["features"]
     how = protocol(space, reference, len(features))
     found: dict[str, float] = {}
-    pair = [{"mu": of.mu.numpy(), "sigma": of.sigma.numpy()} for of in (Moments.of(features), reference)]
+    pair = [{"mu": of.mu.numpy(), "sigma": of.sigma.numpy()} for of in (Statistics.of(features), reference)]
     found["fd"] = fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
     if isinstance(kid := how.get("kid"), dict):
         settings = {f"kid_{name}": value for name, value in kid.items()}
@@ -93,7 +93,7 @@ def scores(space: Space, generated: dict[str, Tensor], reference: Reference) -> 
 
 
 def _some(features: Tensor, n: int) -> Tensor:
-    """A random choice of ``n`` rows, always the same; all of them as they are where there are no more."""
+    """A fixed random choice of ``n`` rows; all rows in their order if there are at most ``n``."""
     if len(features) <= n:
         return features
     return features[torch.randperm(len(features), generator=generator("prc", len(features)))[:n]]

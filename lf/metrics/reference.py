@@ -1,4 +1,4 @@
-"""What generated images are measured against: mean and covariance of features, and some of the features."""
+"""Reference statistics of scores: mean and covariance of features, and some of the features."""
 
 import hashlib
 import json
@@ -17,16 +17,17 @@ from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 from tqdm import tqdm
 
+from lf.core.errors import UserError
+from lf.core.seeds import generator
 from lf.data.base import Dataset
 from lf.data.loader import Damaged, reads
-from lf.errors import UserError
-from lf.files import made_once
+from lf.data.moments import merge
 from lf.metrics.space import Space
-from lf.seeds import generator
+from lf.storage.cache import cache_file, made_once
 
-KEPT = 10_000  # features kept for KID, precision and recall: the reference batch of ADM (arXiv 2105.05233) has as many
+KEPT_FEATURES = 10_000  # for KID, precision and recall; as many as in the reference batch of ADM (arXiv 2105.05233)
 CHUNK = 250  # images read at a time
-BLOCK = 50_000  # images whose features are held at once
+BLOCK = 50_000  # images whose features are in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,8 @@ class Reference:
     Attributes:
         mu: ``(C,)`` float64, mean.
         sigma: ``(C, C)`` float64, covariance (division by n-1).
-        n: number of images; None where a published file does not say.
-        kept: ``(K, C)`` float32, features of K of the images, a random choice; K = 0 where there are none.
+        n: number of images; None if a published file does not state it.
+        kept: ``(K, C)`` float32, features of K randomly chosen images; K may be 0.
     """
 
     mu: Tensor
@@ -47,7 +48,7 @@ class Reference:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the numbers themselves: equal digest, equal scores."""
+        """Hash of the statistics: equal digest, equal scores."""
         hashed = hashlib.sha256()
         for part in (self.mu, self.sigma, self.kept):
             hashed.update(f"{tuple(part.shape)}".encode())
@@ -62,26 +63,26 @@ class Reference:
         cache: Path,
         *,
         n: int | None = None,
-        keep: int = KEPT,
+        keep: int = KEPT_FEATURES,
         workers: int = 0,
         limit_damaged: int = 0,
     ) -> "Reference":
-        """The statistics of a data set in one pass over it, kept under ``cache``.
+        """The statistics of a data set, computed in one pass and cached under ``cache``.
 
         Args:
-            dataset: its images, once each and not mirrored; damaged ones count nothing.
+            dataset: its images are used once each and not mirrored; damaged ones are left out.
             space: the feature space.
             cache: folder for the result.
-            n: a random choice of so many images; all of them by default.
-            keep: number of images, of those, whose features are kept.
-            workers: processes that read ahead, where the images lie on disk.
-            limit_damaged: damaged images that are put up with.
+            n: number of images, chosen at random; by default all.
+            keep: number of these images whose features are kept.
+            workers: processes that read ahead, if the images are on disk.
+            limit_damaged: most damaged images that are left out.
 
         Raises:
-            UserError: more damaged images than that, or fewer than two that are not.
+            UserError: more damaged images than the limit, or fewer than two others.
         """
         what = [dataset.digest, len(dataset), space.name, space.weights, n, keep]
-        file = cache / f"reference-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.safetensors"
+        file = cache_file(cache, "reference", repr(what))
         found = made_once(file, lambda: _measured(dataset, space, n, keep, workers, Damaged(limit_damaged)))
         return cls(found["mu"], found["sigma"], int(found["n"]), found["features"])
 
@@ -90,18 +91,18 @@ class Reference:
         """Reads an ``.npz`` file: ``mu`` and ``sigma``, as ADM and JiT publish them, or what `save` wrote.
 
         Args:
-            file: its path.
-            space: the feature space that it is to be used in.
-            resolution: of the images that it is to judge.
+            file: path of the file.
+            space: feature space of the scores.
+            resolution: resolution of the images to be scored, in pixels.
 
         Raises:
-            UserError: missing or damaged file, or one that says it is of another space or of another resolution.
+            UserError: the file is missing, damaged, or of another feature space or resolution.
         """
         found = _arrays(existing(file))
         meta = _meta(found)
         for key, ours in (("extractor", space.name), ("weights", space.weights), ("resolution", resolution)):
             if ours is not None and meta.get(key, ours) != ours:
-                raise UserError(f"reference={file}: it was made with {key}={meta[key]} and this is {key}={ours}")
+                raise UserError(f"reference={file}: it was made with {key}={meta[key]}, but here {key}={ours}")
         mu, sigma = found["mu"], found["sigma"]
         kept, width = found.get("features", np.zeros((0, *mu.shape))), space.width
         if mu.shape != (width,) or sigma.shape != (width, width) or kept.shape[1:] != (width,):
@@ -116,7 +117,7 @@ class Reference:
         return cls(torch.from_numpy(mu), torch.from_numpy(sigma), n, torch.from_numpy(kept))
 
     def save(self, file: str | Path, meta: Mapping[str, Any]) -> None:
-        """Writes ``mu``, ``sigma``, ``n``, ``features`` (if any are kept) and ``meta`` (JSON), whole or not at all."""
+        """Writes ``mu``, ``sigma``, ``n``, ``features`` (if any are kept) and ``meta`` (JSON), atomically."""
         file = Path(file)
         arrays: dict[str, Any] = {
             "mu": self.mu.numpy(),
@@ -142,12 +143,12 @@ class Reference:
 def _measured(
     dataset: Dataset, space: Space, n: int | None, keep: int, workers: int, damaged: Damaged
 ) -> dict[str, Tensor]:
-    """Statistics in one pass: torch-fidelity's of each block of images, merged."""
+    """Statistics in one pass: torch-fidelity's statistics of each block of images, merged."""
     order = torch.randperm(len(dataset), generator=generator("reference", len(dataset)))[:n]
     keeps = torch.zeros(len(dataset), dtype=torch.bool)
     keeps[order[:keep]] = True
     done, waiting, kept = None, [], []
-    parts = order.sort().values.split(CHUNK)  # as they lie on disk
+    parts = order.sort().values.split(CHUNK)  # in the order on disk
     found = reads(dataset, ((rows, None) for rows in parts), workers)
     for rows, batch in tqdm(zip(parts, found, strict=True), f"{space.name}: {dataset.name}", len(parts), disable=None):
         damaged.see(batch)
@@ -156,16 +157,16 @@ def _measured(
         features = space.features(batch.images[batch.valid])["features"]
         kept.append(features[keeps[rows[batch.valid]]])
         waiting.append(features)
-        if sum(map(len, waiting)) >= 2 * BLOCK:  # so what is left at the end is a whole block, too
+        if sum(map(len, waiting)) >= 2 * BLOCK:  # so that the last block is not a small one
             whole = torch.cat(waiting)
-            done, waiting = _merged(done, Moments.of(whole[:BLOCK])), [whole[BLOCK:]]
+            done, waiting = _merged(done, Statistics.of(whole[:BLOCK])), [whole[BLOCK:]]
     if sum(map(len, waiting)) < 2:
         raise UserError(f"data={dataset.name}: statistics need two images or more")
-    n, mu, sigma = _merged(done, Moments.of(torch.cat(waiting)))
+    n, mu, sigma = _merged(done, Statistics.of(torch.cat(waiting)))
     return {"mu": mu, "sigma": sigma, "features": torch.cat(kept), "n": torch.tensor(n)}
 
 
-class Moments(NamedTuple):
+class Statistics(NamedTuple):
     """Number of rows, their mean ``(C,)`` and covariance ``(C, C)``, float64."""
 
     n: int
@@ -173,26 +174,26 @@ class Moments(NamedTuple):
     sigma: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> "Moments":
-        """As torch-fidelity computes them: the mean in the float32 of the features."""
+    def of(cls, features: Tensor) -> "Statistics":
+        """The statistics as torch-fidelity computes them, with the mean in float32."""
         found = fid_features_to_statistics(features)
         return cls(len(features), *(torch.from_numpy(found[name]).double() for name in ("mu", "sigma")))
 
 
-def _merged(a: Moments | None, b: Moments) -> Moments:
-    """Moments of the rows of both (Chan, Golub, LeVeque 1979)."""
+def _merged(a: Statistics | None, b: Statistics) -> Statistics:
+    """Statistics of the rows of both parts."""
     if a is None:
         return b
-    n, step = a.n + b.n, b.mu - a.mu
-    scatter = (a.n - 1) * a.sigma + (b.n - 1) * b.sigma + torch.outer(step, step) * (a.n * b.n / n)
-    return Moments(n, a.mu + step * (b.n / n), scatter / (n - 1))
+    n, mu, delta, weight = merge(a.n, a.mu, b.n, b.mu)
+    scatter = (a.n - 1) * a.sigma + (b.n - 1) * b.sigma + torch.outer(delta, delta) * weight
+    return Statistics(n, mu, scatter / (n - 1))
 
 
 def existing(file: str | Path) -> Path:
-    """``file`` as a path. Raises `UserError` if it is not there."""
+    """``file`` as a path. Raises `UserError` if it does not exist."""
     if not Path(file).is_file():
         raise UserError(
-            f"reference={file}: no such file; python -m lf.data.reference makes one, ADM and JiT have theirs"
+            f"reference={file}: no such file; python -m lf.metrics.make_reference makes one; ADM and JiT publish theirs"
         )
     return Path(file)
 
@@ -210,7 +211,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def _meta(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `Reference.save` wrote beside the arrays; nothing where the file is another program's."""
+    """The metadata that `Reference.save` wrote; empty for files of other programs."""
     try:
         return dict(json.loads(str(found["meta"])))
     except (KeyError, ValueError, TypeError):

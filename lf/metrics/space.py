@@ -1,4 +1,4 @@
-"""Feature spaces: what turns images into the features that scores are computed from."""
+"""Feature spaces: maps from images to the features that scores are computed from."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -11,14 +11,15 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torch_fidelity.utils import create_feature_extractor
 
-from lf.errors import UserError, nearest
-from lf.files import sha256
+from lf.core.errors import UserError, nearest
+from lf.storage.atomic import sha256
+from lf.storage.pickles import unpickle
 
 INCEPTION = "inception-v3-compat"  # torch-fidelity's port of the TensorFlow network of the FID
 CLIP = "clip-vit-b-32"
 
-# Extractor → where its weights are published, and the name under which torch.hub keeps them. torch-fidelity's DINOv2 is
-# left out: Latent Forcing generates DINOv2 features, so there it would be judge in its own cause.
+# Extractor → URL of its weights, and their file name in torch.hub's cache. torch-fidelity's DINOv2 is left out: Latent
+# Forcing generates DINOv2 features, so it would score features that the model itself generates.
 SOURCES = {INCEPTION: (URL_INCEPTION_V3, URL_INCEPTION_V3.rpartition("/")[2])} | {
     name: (url, f"{name}-{MODEL_METADATA[name]['hash']}.pt") for name, url in MODEL_URLS.items()
 }
@@ -30,7 +31,7 @@ class Space(ABC):
     Attributes:
         name: name of the extractor.
         weights: hash of its weights: equal name and weights, equal features.
-        measures: what is measured in it: ``fd``, ``kid``, ``prc`` (precision and recall), ``isc`` (Inception Score).
+        measures: scores in this space: ``fd``, ``kid``, ``prc`` (precision and recall), ``isc`` (Inception Score).
     """
 
     name: str
@@ -39,11 +40,11 @@ class Space(ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Features of uint8 images ``(N, 3, H, W)``, of any device.
+        """Features of uint8 images ``(N, 3, H, W)`` on any device.
 
         Returns:
-            On the CPU, float32: ``features`` ``(N, width)`` and, where the space has any, ``logits`` ``(N, K)``. A row
-            depends on its own image alone (up to rounding).
+            On the CPU, float32: ``features`` ``(N, width)`` and, if the space has them, ``logits`` ``(N, K)``. A row
+            depends only on its own image (up to rounding).
         """
 
     @cached_property
@@ -52,22 +53,22 @@ class Space(ABC):
         return self.features(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))["features"].shape[1]
 
     def column(self, score: str) -> str:
-        """Name of a score in a row."""
+        """The name of a score in a run's row."""
         return f"{score}_{self.name.replace('-', '_')}"
 
 
 class Extractor(Space):
-    """An extractor of torch-fidelity, in float32 throughout (no TF32, no autocast), its resizing included.
+    """An extractor of torch-fidelity, with its resizing, in float32 (no TF32, no autocast).
 
     Args:
         name: ``inception-v3-compat`` or a CLIP such as ``clip-vit-b-32``.
-        weights: file of its weights; by default the file that torch-fidelity itself would keep.
+        weights: file of its weights; by default the file in torch.hub's cache, where torch-fidelity stores it.
         device: where it runs.
         batch: images at a time.
 
     Raises:
-        UserError: unknown name, or weights that are missing or not its own. Nothing is downloaded: on a cluster that
-            would be one process a GPU, without a way out.
+        UserError: unknown name, or weights that are missing or of another network. Nothing is downloaded: the processes
+            of a cluster's job may have no access to the internet.
     """
 
     def __init__(self, name: str, weights: str | Path = "", device: torch.device | str = "cpu", batch: int = 64):
@@ -78,9 +79,9 @@ class Extractor(Space):
         self.weights = sha256(file)[:16]
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch-fidelity's own making
+                warnings.simplefilter("ignore")  # caused by torch-fidelity itself
                 if name == INCEPTION:
-                    torch.load(file, map_location="cpu", weights_only=True)  # it would unpickle whatever it is given
+                    unpickle(file)  # torch-fidelity would unpickle anything
                 self.net = create_feature_extractor(
                     name, [*self.layers.values()], cuda=False, feature_extractor_weights_path=str(file), verbose=False
                 ).to(self.device)
@@ -101,10 +102,10 @@ class Extractor(Space):
 
 
 def weights_file(name: str, given: str | Path = "") -> Path:
-    """The file of an extractor's weights: ``given``, or where torch-fidelity keeps what it downloads.
+    """The file of an extractor's weights: ``given``, or the one in torch.hub's cache.
 
     Raises:
-        UserError: unknown name or missing file; it says where to get the file and where to put it.
+        UserError: unknown name or missing file; the message has the URL and the path.
     """
     if name not in SOURCES:
         raise UserError(f"features={name}: unknown; {nearest(name, SOURCES)}")
@@ -112,7 +113,7 @@ def weights_file(name: str, given: str | Path = "") -> Path:
     file = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / kept
     if not file.is_file():
         raise UserError(
-            f"features={name}: its weights {file} are missing; fetch them (curl -L --create-dirs -o {file} {url}) "
-            f"or say where they are: runtime.weights.{name}=FILE"
+            f"features={name}: its weights {file} are missing; download them (curl -L --create-dirs -o {file} {url}) "
+            f"or give their file: runtime.weights.{name}=FILE"
         )
     return file

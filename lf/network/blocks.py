@@ -9,7 +9,7 @@ PLAIN_ATTENTION_TOKENS = 64
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: ``x (1 + scale) + shift``, with ``(B, width)`` conditions over ``(B, tokens, width)``."""
+    """adaLN: ``x (1 + scale) + shift``, with ``x`` ``(B, tokens, width)`` and conditions ``(B, width)``."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
 def rope_table(grid: int, head_width: int, class_tokens: int, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the 2-D rotary embedding, each ``(class_tokens + grid², head_width)``.
 
-    The first half of a head turns with the row, the second with the column; class tokens stand still.
+    The first half of a head rotates with the row, the second with the column; class tokens are not rotated.
     """
     half = head_width // 2
     frequency = theta ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
@@ -85,7 +85,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """adaLN-zero block; the condition may have another width than the tokens (output experts)."""
+    """adaLN-zero block; the condition and the tokens may differ in width (output experts)."""
 
     def __init__(self, width: int, heads: int, condition_width: int):
         super().__init__()
@@ -102,7 +102,7 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """RMSNorm, adaLN of two parts, linear to the patch values of its streams."""
+    """RMSNorm, adaLN (shift and scale), linear layer to the patch values of its streams."""
 
     def __init__(self, width: int, outputs: int, condition_width: int):
         super().__init__()
@@ -116,7 +116,7 @@ class Head(nn.Module):
 
 
 class Branch(nn.Module):
-    """Output expert of one stream: linear to its own width, blocks, own head (LF)."""
+    """Output expert of one stream: linear layer to its own width, blocks, head (LF)."""
 
     def __init__(self, width: int, expert_width: int, head_width: int, depth: int, outputs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Embeddings: of a stream's patches, of time, of position."""
+"""Embeddings of patches, times and positions."""
 
 import math
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lf.streams import Stream
+from lf.diffusion.streams import Stream
 
 
 class PatchEmbed(nn.Module):
-    """A stream's patches → tokens: linear without bias to a bottleneck, then linear to the width.
+    """A stream's patches → tokens: linear layer without bias to a bottleneck, then linear layer to the width.
 
-    The weights are those of convolutions, as published; as products with the patches they are faster.
+    The weights have the shapes of convolutions, as published; they are applied as matrix products, which is faster.
     """
 
     def __init__(self, stream: Stream, bottleneck: int, width: int):
@@ -44,7 +44,7 @@ class TimeEmbed(nn.Module):
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:
-    """Fixed 2-D positions ``(grid², width)``: first half from the column, second from the row.
+    """Fixed 2-D position embedding ``(grid², width)``: first half from the column, second from the row.
 
     Each half is sines then cosines with frequencies ``10000^(-i/(width/4))``.
     """
@@ -63,7 +63,7 @@ def patchify(x: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(tokens: Tensor, stream: Stream) -> Tensor:
-    """Inverse of `patchify`."""
+    """Inverse of `patchify`: ``(B, tokens, patch²·C)`` → ``(B, C, H, W)``."""
     g, p = stream.grid, stream.patch
     x = tokens.unflatten(2, (p, p, stream.channels)).unflatten(1, (g, g))  # B h w p q C
     return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], *stream.shape)

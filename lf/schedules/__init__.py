@@ -1,21 +1,21 @@
-"""Schedules by name. `create("cascaded", p_latent=0.4)`; a new one is a file and an entry point (`lf.schedules`)."""
+"""Schedules by name: `create("cascaded", p_latent=0.4)`. A new one is a module and an entry point (`lf.schedules`)."""
 
 from typing import Any
 
-from lf.plugins import create as _create
-from lf.plugins import found
+from lf.core.plugins import create as _create
+from lf.core.plugins import found
 from lf.schedules.base import Schedule, Times
 
 GROUP = "lf.schedules"
 
 
 def create(name: str, **parameters: Any) -> Schedule:
-    """The schedule ``name``. Raises `UserError` on an unknown name, key or value."""
+    """Creates the schedule ``name``. Raises `UserError` for an unknown name or key, or a bad value."""
     return _create(GROUP, name, **parameters)
 
 
 def names() -> list[str]:
-    """All schedules that are installed."""
+    """Names of all installed schedules."""
     return sorted(found(GROUP))
 
 

@@ -6,24 +6,24 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lf.errors import UserError
+from lf.core.errors import UserError
 from lf.schedules.base import LogitNormals, Times
 
 
 class Cascaded(LogitNormals):
-    """Each stream is made while the later ones are noise and the earlier ones clean.
+    """Each stream is denoised while the later ones are noise and the earlier ones clean.
 
     Args:
-        beta: noise left on the finished latents in training, ``t_l = 1 - beta U[0,1]`` (LF Tables 6, 7).
-        early: share of pixel steps drawn from U[0, 0.5], where the logit-normal has no mass (LF Table 5).
-        latent_max: where the latents' path ends.
+        beta: noise left on finished latents in training, ``t_l = 1 - beta U[0,1]`` (LF Tables 6, 7).
+        early: share of pixel times drawn from U[0, 0.5], where the logit-normal has little mass (LF Table 5).
+        latent_max: last time of the latents on the path, in (0, 1].
     """
 
     name: Literal["cascaded"] = "cascaded"
     streams: int = Field(2, ge=2)
-    beta: float = Field(0.25, ge=0, le=1)
-    early: float = Field(0.1, ge=0, le=1)
-    latent_max: float = Field(1.0, gt=0, le=1)
+    beta: float = Field(0.25, ge=0, le=1, description="noise left on finished latents in training")
+    early: float = Field(0.1, ge=0, le=1, description="share of pixel times drawn from U[0, 0.5]")
+    latent_max: float = Field(1.0, gt=0, le=1, description="last time of the latents on the path")
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
         stream, own = self.draw(n, generator)
@@ -45,18 +45,18 @@ class Cascaded(LogitNormals):
         return torch.where((own >= 0) & (own < 1), self.streams * own.new_tensor(self._ends()), 0.0)
 
     def path(self, steps: int) -> Tensor:
-        """The same share of equal steps for every stream."""
+        """Equal steps, and the same number of them for every stream. ``steps`` must be a multiple of ``streams``."""
         if steps < 1 or steps % self.streams:
             better = max(steps + -steps % self.streams, self.streams)
             raise UserError(
-                f"steps={steps}: cascaded gives each of its {self.streams} streams an equal share; "
+                f"steps={steps}: cascaded gives each of its {self.streams} streams equally many; "
                 f"use a multiple of {self.streams}, such as {better}"
             )
         share = steps // self.streams
-        return self._times(torch.arange(steps + 1, dtype=torch.float64) / share)  # exact where a stream ends
+        return self._times(torch.arange(steps + 1, dtype=torch.float64) / share)  # exact at the ends of the streams
 
     def _times(self, phase: Tensor) -> Tensor:
-        """Times at ``phase`` in [0, k]: its whole part is the number of streams that are done."""
+        """Times at ``phase`` in [0, k]; its integer part is the number of finished streams."""
         own = (phase[..., None] - phase.new_tensor(self.ranks)).clamp(0, 1)
         return own * own.new_tensor(self._ends())
 

@@ -1,4 +1,4 @@
-"""What every schedule must keep to, as a test class that the authors of schedules inherit."""
+"""The contract of schedules, as a test class to inherit."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lf import schedules
-from lf.errors import UserError
+from lf.core.errors import UserError
 from lf.schedules import Schedule, Times
 
 
 class ScheduleConformance:
-    """Inherit it in a test file, give it a schedule, and run pytest.
+    """Tests of one schedule: inherit it in a test file, set ``schedule``, and run pytest.
 
     Example:
         >>> from lf import schedules
@@ -20,8 +20,8 @@ class ScheduleConformance:
         ...     schedule = schedules.create("mine", streams=3)
 
     Attributes:
-        schedule: the object under test. Write one class for each set of parameters that matters.
-        steps: lengths of the paths that are tried; change them if your path refuses these.
+        schedule: the object under test. Write one class per set of parameters that matters.
+        steps: numbers of steps that are tested; change them if your path does not allow these.
     """
 
     schedule: Schedule
@@ -84,5 +84,5 @@ class ScheduleConformance:
         return self.schedule.sample(n, generator=torch.Generator().manual_seed(seed))
 
     def inside(self) -> Tensor:
-        """Random times: a kink, where slopes are one-sided, is never met."""
+        """Random times, which never hit a kink, where slopes are one-sided."""
         return torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

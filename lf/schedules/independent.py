@@ -1,4 +1,4 @@
-"""`independent`: every stream at a time of its own, so that one model can be sampled along any path."""
+"""`independent`: every stream draws its own time, so that one model can be sampled along any path."""
 
 from typing import ClassVar, Literal
 
@@ -6,20 +6,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lf.errors import UserError
-from lf.flow import shift
+from lf.core.errors import UserError
+from lf.diffusion.flow import shift
 from lf.schedules.base import Schedule, Times
 
 
 class Independent(Schedule):
-    """Multi-Schedule training (LF): ``t_i = f_{time_shift}(U[0,1])``, all losses on.
+    """Multi-Schedule training (LF): ``t_i = f_{time_shift}(U[0,1])``, with the losses of all streams.
 
-    It has no path of its own: sample along another schedule's.
+    It has no path: sample along the path of another schedule.
     """
 
     name: Literal["independent"] = "independent"
     t_clip: float = Field(1 / 3, gt=0, le=1)
-    time_shift: float = Field(0.5, gt=0)
+    time_shift: float = Field(0.5, gt=0, description="shift of all times (LF Eq. 4)")
     has_path: ClassVar[bool] = False
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
@@ -27,9 +27,7 @@ class Independent(Schedule):
         return Times(t, torch.ones_like(t))
 
     def curve(self, u: Tensor) -> Tensor:
-        raise UserError(
-            "independent has no path of its own: name another schedule's, such as path=shifted path.alpha=9"
-        )
+        raise UserError("independent has no path; name another schedule's, such as path=shifted path.alpha=9")
 
     def path(self, steps: int) -> Tensor:
         return self.curve(torch.empty(0))

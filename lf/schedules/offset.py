@@ -1,4 +1,4 @@
-"""`offset`: all streams move at the same speed in u, the later ones start later (linear offset)."""
+"""`offset`: each later stream starts later in global time; all end at 1 (linear offset)."""
 
 from typing import Literal
 
@@ -13,12 +13,12 @@ class Offset(Curved):
     """A fixed head start, as in SFD and LF Table 8.
 
     Args:
-        offset: head start of the first stream over the last, in global time; negative: the pixels lead.
+        offset: head start of the first stream over the last, in global time; if negative, the pixels lead.
     """
 
     name: Literal["offset"] = "offset"
     streams: int = Field(2, ge=2)
-    offset: float = Field(0.1, gt=-1, lt=1)
+    offset: float = Field(0.1, gt=-1, lt=1, description="head start of the latents; below 0 the pixels lead")
 
     def curve(self, u: Tensor) -> Tensor:
         """``t_i = max((u - o_i) / (1 - o_i), 0)``, ``o_i = |offset| place_i / (k-1)``."""

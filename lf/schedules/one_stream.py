@@ -1,4 +1,4 @@
-"""`pixel_only` (JiT) and `latent_only`: some streams move, the others stay noise and count nothing."""
+"""`pixel_only` (JiT) and `latent_only`: some streams move; the others stay noise and have no loss."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -21,7 +21,7 @@ class Moving(Schedule):
     @property
     @abstractmethod
     def density(self) -> tuple[float, float]:
-        """Mean and standard deviation of the time before the sigmoid."""
+        """Mean and standard deviation of the logit of the time."""
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
         """``t = sigmoid(N(mean, std))`` (JiT)."""
@@ -39,12 +39,12 @@ class Moving(Schedule):
 
 
 class PixelOnly(Moving):
-    """JiT's schedule: pixels alone (JiT: -0.8 and 0.8)."""
+    """JiT's schedule: only pixels (JiT: mean -0.8, standard deviation 0.8)."""
 
     name: Literal["pixel_only"] = "pixel_only"
     streams: int = Field(1, ge=1)
-    P_mean: float = -0.8
-    P_std: float = Field(0.8, gt=0)
+    P_mean: float = Field(-0.8, description="mean of the logit of the time")
+    P_std: float = Field(0.8, gt=0, description="standard deviation of the logit of the time")
 
     @property
     def moving(self) -> Tensor:
@@ -56,12 +56,12 @@ class PixelOnly(Moving):
 
 
 class LatentOnly(Moving):
-    """The latents alone, as in latent diffusion; all latents share one time."""
+    """Only latents, as in latent diffusion; all latents share one time."""
 
     name: Literal["latent_only"] = "latent_only"
     streams: int = Field(2, ge=2)
-    D_mean: float = -1.2
-    D_std: float = Field(1.0, gt=0)
+    D_mean: float = Field(-1.2, description="mean of the logit of the time")
+    D_std: float = Field(1.0, gt=0, description="standard deviation of the logit of the time")
 
     @property
     def moving(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""`shifted`: one schedule for all streams, their variances apart by α (LF's variance shift)."""
+"""`shifted`: all streams follow one schedule, shifted as if they were scaled by different factors (variance shift)."""
 
 from typing import Literal
 
@@ -6,21 +6,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lf.flow import shift, shift_derivative
+from lf.diffusion.flow import shift, shift_derivative
 from lf.schedules.base import Curved
 
 
 class Shifted(Curved):
-    """All streams move at once, the latents ahead where ``alpha > 1`` (LF Eq. 4, Table 1).
+    """All streams move at the same time; the latents lead if ``alpha > 1`` (LF Eq. 4, Table 1).
 
     Args:
-        alpha: full variance ratio between the first and the last stream. It is split evenly: with two
-            streams the latent runs along ``f_{sqrt(alpha)}`` and the pixels along ``f_{1/sqrt(alpha)}``.
+        alpha: ratio between the shifts of the first and the last stream, > 0. It is split evenly: with two streams
+            the latent follows ``f_{sqrt(alpha)}`` and the pixels ``f_{1/sqrt(alpha)}``.
     """
 
     name: Literal["shifted"] = "shifted"
     streams: int = Field(2, ge=2)
-    alpha: float = Field(9.0, gt=0)
+    alpha: float = Field(9.0, gt=0, description="ratio of the shifts; above 1 the latents lead")
 
     def curve(self, u: Tensor) -> Tensor:
         """``t_i = f_{a_i}(u)`` with ``a_i = alpha^(1/2 - rank_i/(k-1))``."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 from submitit.slurm.slurm import SlurmJob
+from toy import PATIENCE
 
 HERE = Path(__file__).parent
 CANNOT = 3  # start.sh's exit status where SLURM cannot start at all
@@ -39,7 +40,12 @@ class Cluster:
     def start(self) -> None:
         """Brings up what does not run: everything at first, later a node that was stopped."""
         done = subprocess.run(
-            self._start, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+            self._start,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         if done.returncode == CANNOT:
             raise CannotStart(done.stderr.strip().removeprefix("error: "))
@@ -47,18 +53,22 @@ class Cluster:
         source = ["bash", "-c", 'source "$1" && env -0', "bash", str(self.folder / "env")]
         words = subprocess.run(source, env=self._environment, capture_output=True, text=True, check=True).stdout
         self.env = dict(word.split("=", 1) for word in words.split("\0") if word)
-        path = [str(HERE), str(HERE.parent), self.env.get("PYTHONPATH", "")]  # jobs import the tests' modules
+        path = [
+            str(HERE),
+            str(HERE.parent / "helpers"),
+            self.env.get("PYTHONPATH", ""),
+        ]  # jobs import the tests' modules
         self.env["PYTHONPATH"] = os.pathsep.join(entry for entry in path if entry)
 
     def stop(self) -> None:
         """Ends it and its jobs, and removes its folder, unless it has to say why SLURM did not come up."""
         made = (self.folder / "slurm.conf").exists()
         if made:
-            subprocess.run([HERE / "stop.sh", self.folder], env=self._environment, check=True, timeout=120)
+            subprocess.run([HERE / "stop.sh", self.folder], env=self._environment, check=True, timeout=PATIENCE)
         if self.env or not made:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, *words: str, check: bool = True, timeout: float = 120) -> str:
+    def run(self, *words: str, check: bool = True, timeout: float = PATIENCE) -> str:
         """Runs a command of the cluster; gives its stdout. Fails with what it said unless ``check`` is false."""
         done = subprocess.run(
             words, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
@@ -77,7 +87,7 @@ class Cluster:
                 patch.setenv(key, value)
             yield
 
-    def wait(self, predicate: Callable[[], T], seconds: float = 60) -> T:
+    def wait(self, predicate: Callable[[], T], seconds: float = 300) -> T:
         """Waits until ``predicate()`` is true, and gives it; fails with the queue and the nodes otherwise."""
         until = time.monotonic() + seconds
         while not (found := predicate()):
@@ -109,7 +119,9 @@ class Cluster:
 
     def node(self, name: str) -> str:
         """The state of a node: idle, mixed, allocated, completing, down…"""
-        return self.run("sinfo", "--noheader", "--partition=main", f"--nodes={name}", "--format=%T").strip()
+        # Asked for one node alone, SLURM 22 may call it mixed for minutes after its last job.
+        said = self.run("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T")
+        return dict(line.split() for line in said.splitlines())[name]
 
     def stop_node(self, name: str) -> None:
         """A node goes as in a power cut, with all that runs on it; SLURM knows at once, and requeues its jobs."""

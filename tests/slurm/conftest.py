@@ -1,7 +1,7 @@
 """A cluster for the tests in this folder, started once a session, on free ports and in a folder of its own.
 
-Where SLURM cannot start (no root, no Debian) they are skipped and say why; with LF_NEED_SLURM=1, as in `.ci/run`, they
-fail instead.
+Where SLURM cannot start (not installed, no root, no Debian) they are skipped and say why. With LF_NEED_SLURM=1, as in
+`.ci/run`, it is installed, and where that is not possible they fail.
 """
 
 import os
@@ -17,7 +17,7 @@ def _started(hide_slurm: Callable[[], None], *words: str) -> Iterator[Cluster]:
     cluster = Cluster(ENVIRONMENT, *words)
     try:
         cluster.start()
-        hide_slurm()  # it may have been installed just now
+        hide_slurm()  # with LF_NEED_SLURM=1 it may have been installed just now
         yield cluster
     except CannotStart as why:
         if os.environ.get("LF_NEED_SLURM") == "1":

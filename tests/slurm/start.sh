@@ -2,7 +2,8 @@
 # start.sh [--accounting] [--stand-in] [FOLDER]
 #
 # Brings up a real SLURM on this machine: slurmctld and the nodes n1 and n2, with 4 CPUs and 2 pretended GPUs each
-# (they set CUDA_VISIBLE_DEVICES, nothing more). Needs root on Debian or Ubuntu, and installs the packages it lacks.
+# (they set CUDA_VISIBLE_DEVICES, nothing more). Needs root on Debian or Ubuntu. Of the machine itself it changes nothing,
+# unless LF_NEED_SLURM=1: then it installs the packages that are missing and adds the nodes' names to /etc/hosts.
 # Everything is in FOLDER (default: a new temporary one): configuration, logs, state, its own munge and database.
 # Several clusters live side by side. Run again, it starts what has ended: `stop.sh FOLDER n2`, say.
 #
@@ -10,6 +11,7 @@
 #   --stand-in    without accounting: a sacct that answers from squeue
 #
 # Partitions: main, whose jobs are requeued when one in high wants their place.
+# LF_NEED_SLURM=1        install what is missing
 # LF_SLURM_PORT          the first of 4 ports in a row; default: free ones
 # LF_SLURM_MAX_ARRAY     MaxArraySize, 1001; the largest index is one less
 # LF_SLURM_MIN_JOB_AGE   seconds that squeue and scontrol remember a job that ended, 300
@@ -48,8 +50,15 @@ missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
+((${#missing[@]} == 0)) || [[ ${LF_NEED_SLURM:-} == 1 ]] ||
+    fail "SLURM cannot start here: no ${missing[*]}; LF_NEED_SLURM=1 installs it by apt-get" 3
 ((${#missing[@]} == 0)) || command -v apt-get >/dev/null ||
     fail "SLURM cannot start here: no ${missing[*]}, and no apt-get to install it" 3
+has_name() { grep -qE "^[^#]*[[:space:]]$1([[:space:]]|\$)" /etc/hosts; } # it is the master address of jobs of many processes
+for node in n1 n2; do
+    has_name "$node" || [[ ${LF_NEED_SLURM:-} == 1 ]] ||
+        fail "SLURM cannot start here: /etc/hosts lacks $node; LF_NEED_SLURM=1 adds it" 3
+done
 
 [[ -n $given ]] || name_folder "$(mktemp -d -t lf-slurm-XXXXXX)"
 mkdir -p "$folder"/{state,spool/n1,spool/n2,bin}
@@ -69,9 +78,8 @@ if ((${#missing[@]})); then
         fail "SLURM cannot start here: apt-get cannot install ${missing[*]}: $(tail -n 1 "$folder/apt.out")" 3
 fi
 
-# The nodes' names are the master addresses of jobs over several processes.
 for node in n1 n2; do
-    grep -qE "^[^#]*[[:space:]]$node([[:space:]]|\$)" /etc/hosts || echo "127.0.0.1 $node" >>/etc/hosts ||
+    has_name "$node" || echo "127.0.0.1 $node" >>/etc/hosts ||
         fail "SLURM cannot start here: /etc/hosts lacks $node and cannot be written" 3
 done
 
@@ -161,7 +169,7 @@ fi
 # await SECONDS DAEMON COMMAND…: waits until the command succeeds, or says what DAEMON said last.
 await() {
     local end=$((SECONDS + $1))
-    until timeout 10 "${@:3}" >/dev/null 2>&1; do
+    until timeout 30 "${@:3}" >/dev/null 2>&1; do
         if ((SECONDS >= end)); then
             local said
             said=$(cat "$folder/$2.log" "$folder/$2.out" 2>/dev/null | grep -iE 'fatal|error' | tail -n 1 || true)
@@ -176,7 +184,7 @@ if ! running munged; then # its own, so that nothing of the machine's is touched
     [[ -s $folder/munge.key ]] || (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
     daemon munged munged --force --num-threads=4 --socket="$folder/munge.socket" --key-file="$folder/munge.key" \
         --pid-file="$folder/munged.pid" --log-file="$folder/munged.log" --seed-file="$folder/munged.seed"
-    await 20 munged munge --no-input --socket="$folder/munge.socket"
+    await 300 munged munge --no-input --socket="$folder/munge.socket"
 fi
 if [[ $accounting == yes ]] && ! running slurmdbd; then
     database=(mariadbd --no-defaults --user=root --datadir="$folder/database")
@@ -192,7 +200,7 @@ if [[ $accounting == yes ]] && ! running slurmdbd; then
     daemon mariadbd "${database[@]}" --socket="$folder/database.socket" --pid-file="$folder/mariadbd.pid" \
         --skip-networking --skip-grant-tables --innodb-buffer-pool-size=32M --innodb-lock-wait-timeout=900 \
         --innodb-flush-log-at-trx-commit=0
-    await 60 mariadbd test -S "$folder/database.socket"
+    await 300 mariadbd test -S "$folder/database.socket"
     (umask 077 && cat >"$folder/slurmdbd.conf") <<END
 DbdHost=localhost
 DbdPort=$((port + 3))
@@ -207,11 +215,11 @@ StorageUser=root
 StorageLoc=slurm_acct_db
 END
     MYSQL_UNIX_PORT=$folder/database.socket daemon slurmdbd slurmdbd
-    await 60 slurmdbd bash -c "exec 3<>/dev/tcp/127.0.0.1/$((port + 3))"
+    await 300 slurmdbd bash -c "exec 3<>/dev/tcp/127.0.0.1/$((port + 3))"
 fi
 # -i: the first time there is no state to read
 running slurmctld || daemon slurmctld slurmctld -i
-await 60 slurmctld scontrol ping
+await 300 slurmctld scontrol ping
 if [[ $fresh == yes ]]; then # else a node of the last time is taken for a live one, and waited for a minute long
     scontrol update nodename=n1,n2 state=down reason="start.sh" || true
 fi
@@ -219,7 +227,7 @@ for node in n1 n2; do
     running "slurmd-$node" || daemon "slurmd-$node" slurmd -N "$node"
 done
 for node in n1 n2; do # neither down, unknown nor waited for
-    await 60 "slurmd-$node" bash -c "[[ \$(sinfo -h -p main -n $node -o %T) =~ ^(idle|mixed|allocated|completing)\$ ]]"
+    await 300 "slurmd-$node" bash -c "[[ \$(sinfo -h -p main -n $node -o %T) =~ ^(idle|mixed|allocated|completing)\$ ]]"
 done
 
 # The packages bring a sacct, useless without accounting. The PATH of who submits, and of jobs, goes round it.

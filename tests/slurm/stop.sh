@@ -14,12 +14,12 @@ export SLURM_CONF=$folder/slurm.conf
 if [[ $# == 2 ]]; then
     end_node "$2"
     # SLURM would find out by itself after SlurmdTimeout. The node is up again as soon as its slurmd says so.
-    ! running slurmctld || timeout 20 scontrol update nodename="$2" state=down reason="stop.sh"
+    ! running slurmctld || timeout 60 scontrol update nodename="$2" state=down reason="stop.sh"
     exit
 fi
 
 if running slurmctld; then # so that their records say CANCELLED
-    timeout 10 squeue --noheader --format=%A 2>/dev/null | sort -u | timeout 10 xargs -r scancel 2>/dev/null || true
+    timeout 30 squeue --noheader --format=%A 2>/dev/null | sort -u | timeout 30 xargs -r scancel 2>/dev/null || true
 fi
 end_daemon slurmctld
 end_node n1

@@ -3,12 +3,17 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import submitit
 from cluster import HERE, Cluster
+from toy import PATIENCE
+
+pytestmark = pytest.mark.slow
 
 
 def executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
@@ -51,11 +56,13 @@ def test_the_nodes_names_are_addresses(cluster: Cluster) -> None:
 
 
 def test_an_array_runs_as_many_at_a_time_as_it_may(cluster: Cluster, tmp_path: Path) -> None:
-    script = f"echo start >>{tmp_path}/log; sleep 1; echo end >>{tmp_path}/log"
+    log = tmp_path / "log"
+    other = f"until [ $(grep -c start {log}) -ge 2 ]; do sleep .1; done"  # the first waits for a second
+    script = f"echo start >>{log}; {other}; sleep 1; echo end >>{log}"
     job = cluster.sbatch(script, "--array=0-3%2")
     cluster.wait(lambda: len(queue := cluster.squeue(job)) == 4 and set(queue.values()) == {"COMPLETED"})
     running = most = 0
-    for word in (tmp_path / "log").read_text().split():
+    for word in log.read_text().split():
         running += 1 if word == "start" else -1
         most = max(most, running)
     assert most == 2 and running == 0
@@ -142,9 +149,27 @@ def test_two_clusters_know_nothing_of_each_other(cluster: Cluster, cluster_witho
     ],
 )
 def test_what_is_asked_wrongly_is_one_line_and_starts_nothing(words: list[str], named: str) -> None:
-    done = subprocess.run([HERE / "start.sh", *words], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([HERE / "start.sh", *words], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and named in done.stderr
     assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root it installs nothing anyway")
+def test_what_is_missing_is_not_installed_unless_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "lacks").write_text('command() { [[ $* != *slurmctld* ]] && builtin command "$@"; }')
+    (tmp_path / "apt-get").write_text(f"#!/bin/sh\necho $* >>{tmp_path}/asked\nexit 1\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "lacks")}
+    asked, place = [], Path(tempfile.mkdtemp(prefix="lf-slurm-")) / "c"  # a short name, as start.sh asks for
+    for needed in ("0", "1"):
+        done = subprocess.run([HERE / "start.sh", place], env=path | {"LF_NEED_SLURM": needed},
+                              capture_output=True, text=True, timeout=PATIENCE)  # fmt: skip
+        assert done.returncode == 3 and done.stderr.count("\n") == 1 and "slurmctld" in done.stderr
+        assert ("LF_NEED_SLURM=1 installs it" in done.stderr) == (needed == "0")
+        asked.append((tmp_path / "asked").exists())
+        assert place.exists() == (needed == "1")
+    shutil.rmtree(place.parent)
+    assert asked == [False, True]
 
 
 def test_started_again_it_changes_nothing_and_refuses_other_settings(cluster: Cluster) -> None:
@@ -155,12 +180,21 @@ def test_started_again_it_changes_nothing_and_refuses_other_settings(cluster: Cl
     assert done.returncode == 2 and "other settings" in done.stderr and done.stderr.count("\n") == 1
 
 
+def ended(pid: int) -> bool:
+    """Whether a process is no more, but for what its parent has not read of it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_after_a_crash_it_starts_again_and_job_ids_go_on(cluster_without_accounting: Cluster) -> None:
     cluster = cluster_without_accounting
     job = cluster.sbatch("sleep 600")
-    for name in ("slurmctld", "slurmd-n1", "slurmd-n2"):
-        os.kill(int((cluster.folder / f"{name}.pid").read_text()), 9)
-    time.sleep(0.5)
+    daemons = [int((cluster.folder / f"{name}.pid").read_text()) for name in ("slurmctld", "slurmd-n1", "slurmd-n2")]
+    for daemon in daemons:
+        os.kill(daemon, 9)
+    cluster.wait(lambda: all(map(ended, daemons)))
     cluster.start()
     assert int(cluster.sbatch("true")) > int(job)
     cluster.clear()

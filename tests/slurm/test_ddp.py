@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from cluster import Cluster
-from toy import LATENT, PLAIN, WORDS, training
+from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, training
 
-from lf import checkpoint
-from lf.config import Evaluation, parse
+from lf.config import Evaluation
+from lf.core.parsing import parse
 from lf.evaluate import evaluate
 from lf.runs import training_run
+from lf.storage import checkpoint
 from lf.train import train
 
 pytestmark = pytest.mark.slow
@@ -23,20 +24,23 @@ CASE = [LATENT, "schedule=cascaded", "batch=12", "dtype=float32", "flip=true", "
 DRAWN = {"n": 30, "steps": 4, "solver": "heun_per_stream", "t_clip": 1e-3, "dtype": "float32"}
 SWEEP = '''
 """Is one cell over many processes the same?"""
-from sweeps.plan import Cell
+from sweeps.cells import Cell
 
 def cells(launch):
     yield Cell({"case": "one"}, launch.train(), launch.evaluate())
 '''
 
 
-def test_two_nodes_with_two_tasks_each_train_and_draw_what_one_process_does(cluster: Cluster, tmp_path: Path) -> None:
+def test_two_nodes_with_two_tasks_each_train_and_draw_what_one_process_does(
+    cluster: Cluster, judged: Judged, tmp_path: Path
+) -> None:
+    judged(tmp_path / "runs")
     (tmp_path / "together.py").write_text(SWEEP)
     given = [*WORDS, *CASE, *PLAIN, *(f"evaluation.{key}={value}" for key, value in DRAWN.items())]
     shape = ["cluster.train.nodes=2", "cluster.train.tasks=2", "cluster.evaluate.tasks=2"]
     words = ["together.py", "--executor=slurm", f"runtime.runs={tmp_path}/runs", *given, *shape]
     launch = [sys.executable, "-m", "sweeps.launch", *words]
-    done = subprocess.run(launch, env=cluster.env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(launch, env=cluster.env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
 
     manifest = json.loads((tmp_path / "runs" / "sweeps" / "together" / "sweep.json").read_text())

@@ -10,125 +10,34 @@ from typing import Any
 import pytest
 import torch
 from cluster import Cluster
+from failing import FLAWED, Place
 from packed import packed
-from toy import PLAIN, WORDS, training
+from toy import PATIENCE, PLAIN, Judged, training
 
-from lf import checkpoint
-from lf.config import merge, overrides
 from lf.runs import training_run
+from lf.storage import checkpoint
 from lf.train import train
 
 pytestmark = pytest.mark.slow
 
-BASE = overrides([*WORDS, "dtype=float32"])  # what the cells of a sweep change
-
-# A sweep of one's own. Which cells it has stands in a file beside it: title → changes to the training.
-SWEEP = '''
-"""Do the others finish?"""
-import json
-from pathlib import Path
-
-from sweeps.plan import Cell
-
-def cells(launch):
-    for case, changes in json.loads(Path(__file__).with_suffix(".json").read_text()).items():
-        yield Cell({"case": case}, launch.train(**changes), launch.evaluate())
-'''
-
-# A schedule of one's own with a mistake that shows only in a job.
-FLAWED = """
-import os
-from typing import Literal
-import torch
-from lf.schedules import Schedule, Times
-
-class Flawed(Schedule):
-    name: Literal["flawed"] = "flawed"
-    streams: int = 1
-
-    def sample(self, n, *, generator=None):
-        t = torch.rand(n, 1, generator=generator)
-        if "SUBMITIT_EXECUTOR" in os.environ:
-            t = t * (1 / (1 - self.streams))  # the mistake
-        return Times(t, torch.ones_like(t))
-
-    def curve(self, u):
-        return u[..., None]
-"""
-
-
-class Place:
-    """A folder to work in: sweeps of one's own, a package with a flawed schedule, and a run store."""
-
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
-        self.folder, self.runs, self.cluster = folder, folder / "runs", cluster
-        self.env = {**cluster.env, "PYTHONPATH": f"{folder}:{cluster.env['PYTHONPATH']}"}
-        (folder / "flawed-1.dist-info").mkdir(parents=True)  # as pip would install it
-        (folder / "flawed-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: flawed\nVersion: 1\n")
-        (folder / "flawed-1.dist-info" / "entry_points.txt").write_text("[lf.schedules]\nflawed = flawed:Flawed\n")
-        self.flaw(FLAWED)
-
-    def flaw(self, source: str) -> None:
-        """Writes the schedule's module."""
-        (self.folder / "flawed.py").write_text(source)
-
-    def sweep(self, name: str, cells: dict[str, dict[str, Any]], profile: str) -> list[str]:
-        """Writes a sweep and the cluster's profile; gives the words that launch it."""
-        (self.folder / f"{name}.py").write_text(SWEEP)
-        (self.folder / f"{name}.json").write_text(json.dumps({title: merge(BASE, cells[title]) for title in cells}))
-        (self.folder / "cluster.toml").write_text(f'runs = "{self.runs}"\n{profile}')
-        return [f"{name}.py", "--executor=slurm", *PLAIN, "evaluation.n=8", "evaluation.steps=2"]
-
-    def do(self, command: str, *words: str) -> tuple[int, str]:
-        """Runs ``python -m sweeps.command``: exit code and what it said."""
-        done = subprocess.run(
-            [sys.executable, "-m", f"sweeps.{command}", *words],
-            env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
-
-    def units(self, sweep: str) -> dict[str, dict[str, Any]]:
-        """The units of a launched sweep by kind and case: ``train nan``."""
-        units = json.loads((self.runs / "sweeps" / sweep / "sweep.json").read_text())["units"]
-        return {f"{unit['kind']} {unit['title']}": unit for unit in units}
-
-    def done(self, unit: dict[str, Any]) -> bool:
-        """Whether its rows are there."""
-        return all((self.runs / row).exists() for row in unit["rows"])
-
-    def failure(self, unit: dict[str, Any]) -> dict[str, Any] | None:
-        """What it left when it stopped for good."""
-        file = self.runs / "jobs" / unit["key"] / "failure.json"
-        return json.loads(file.read_text()) if file.exists() else None
-
-    def attempts(self, unit: dict[str, Any]) -> list[dict[str, Any]]:
-        """What its jobs noted."""
-        file = self.runs / "jobs" / unit["key"] / "attempts.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def told(self, sweep: str) -> dict[str, str]:
-        """What `sweeps.status` says of each unit, in one word."""
-        code, out = self.do("status", sweep, "--all")
-        assert code == 0, out
-        lines = [line.split() for line in out.splitlines() if line[:1].isdigit()]
-        return {" ".join(words[2:4]): words[1] for words in lines}
-
 
 @pytest.fixture(scope="module")
-def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    yield Place(tmp_path_factory.mktemp("place"), cluster)
+def place(cluster: Cluster, judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = Place(tmp_path_factory.mktemp("place"), cluster)
+    judged(made.runs)
+    yield made
     cluster.clear()
 
 
 def address_space(place: Place) -> int:
-    """KiB of address space that a training of BASE takes on this machine, as a job runs it."""
+    """KiB of address space that a training of BASE takes on this machine, as a job runs it: with one arena."""
     source = (
-        "import sweeps.work; from lf.train import train; from toy import training;"
+        "import sweeps.jobs.task; from lf.train import train; from toy import training;"
         "train(training('dtype=float32', 'steps=2', 'runtime.runs=elsewhere'));"
         "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmPeak')][0])"
     )
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, env=place.env, cwd=place.folder, capture_output=True, text=True, timeout=120)
+    command, env = [sys.executable, "-c", source], place.env | {"MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, env=env, cwd=place.folder, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
 
@@ -150,7 +59,7 @@ def failed(place: Place) -> tuple[dict[str, dict[str, Any]], str]:
     cells: dict[str, dict[str, Any]] = {
         "well": {},
         "nan": {"lr": 1e30},
-        "halved": {"batch": 8192, "steps": 2},
+        "halved": {"batch": 16384, "steps": 2},  # 2 GiB; 8192 take half of it
         "big": {"batch": 4, "network": {"width": 512, "heads": 8, "depth": 2}, "ema": [0.9] * 64},
         "bug": {"schedule": {"name": "flawed"}},
         "data": {"data": damaged(place.folder / "shards")},
@@ -160,8 +69,10 @@ def failed(place: Place) -> tuple[dict[str, dict[str, Any]], str]:
     folder = training_run(harmed).folder
     folder.mkdir(parents=True)
     (folder / checkpoint.NAME).write_bytes(b"garbage")
-    limit = address_space(place) + 700 * 1024
-    words = place.sweep("many", cells, f"[job]\nparallel = 3\n[train]\nsetup = ['ulimit -v {limit}']\n")
+    limit = address_space(place) + 1000 * 1024
+    words = place.sweep(
+        "many", cells, f"[job]\nparallel = 3\n[train]\nsetup = ['ulimit -v {limit}', 'export MALLOC_ARENA_MAX=1']\n"
+    )
     code, out = place.do("launch", *words)
     assert code == 1, out
     return place.units("many"), out
@@ -199,10 +110,10 @@ def test_out_of_memory_it_goes_on_with_smaller_micro_batches_to_the_same_numbers
     began, *halved, ended = place.attempts(unit)
     assert "began" in began and ended["outcome"] == "done"
     sizes = [int(line["message"].split()[-1]) for line in halved]
-    assert sizes and sizes == [8192 >> (turn + 1) for turn in range(len(sizes))]
+    assert sizes and sizes == [16384 >> (turn + 1) for turn in range(len(sizes))]
     assert {line["outcome"] for line in halved} == {"memory"}
 
-    alone = training("dtype=float32", "batch=8192", "steps=2", f"runtime.runs={tmp_path}")
+    alone = training("dtype=float32", "batch=16384", "steps=2", f"runtime.runs={tmp_path}")
     train(alone)
     assert training_run(alone).id == unit["training"]
     one, other = (
@@ -224,9 +135,9 @@ def test_the_logs_show_the_attempts_and_the_traceback(
     assert "Traceback (most recent call last)" in out and "flawed.py" in out and "# the mistake" in out
     assert "submitit ERROR" in out, "what the job itself printed"
     code, out = place.do("logs", "many", "train halved")
-    assert "on with micro-batches of 4096" in out and "Traceback" not in out
+    assert "retried with micro-batches of 8192" in out and "Traceback" not in out
     code, out = place.do("logs", "many", "train nonesuch")
-    assert code == 2 and out.startswith("error: train nonesuch: no such unit") and out.count("\n") == 1
+    assert code == 2 and out.startswith("error: train nonesuch: no such task") and out.count("\n") == 1
 
 
 def test_launched_again_nothing_that_stopped_is_repeated_and_a_retry_repeats_what_it_names(
@@ -257,12 +168,12 @@ def test_three_cells_with_one_mistake_hold_the_rest_until_it_is_mended(place: Pl
     began = [name for name, unit in units.items() if place.attempts(unit)]
     assert len(began) == 3 and all(place.failure(units[name]) for name in began)
     held = json.loads((place.runs / "sweeps" / "alike" / "held.json").read_text())
-    assert "3 cells failed alike (ZeroDivisionError: division by zero)" in held["message"]
+    assert "3 tasks failed with the same traceback (ZeroDivisionError: division by zero)" in held["message"]
     assert sorted(held["units"]) == sorted(units[name]["key"] for name in began)
     others = [case for case in cells if f"train {case}" not in began]
-    assert all(f"held: train {case}: {held['message']}" in out for case in others)
+    assert all(f"on_hold: train {case}: {held['message']}" in out for case in others)
     told = place.told("alike")
-    assert all(told[f"train {case}"] == "held" for case in others) and all(told[name] == "failed" for name in began)
+    assert all(told[f"train {case}"] == "on_hold" for case in others) and all(told[name] == "failed" for name in began)
 
     place.flaw(FLAWED.replace("t = t *", "t = 0 * t  #"))
     place.sweep("alike", cells, "[job]\nparallel = 4\n")
@@ -284,13 +195,13 @@ def test_one_unit_is_cancelled_and_then_all_of_them(place: Place) -> None:
             for name, unit in units.items()}  # fmt: skip
 
     code, out = place.do("cancel", "long", "train long-1")
-    assert code == 0 and out.startswith("1 units cancelled")
+    assert code == 0 and out.startswith("1 tasks cancelled")
     place.cluster.wait(lambda: place.cluster.squeue(jobs["train long-1"])[jobs["train long-1"]] == "CANCELLED")
     told = place.told("long")
     assert told["train long-1"] == "cancelled" and told["evaluate long-1"] == "blocked"
     assert told["train long-0"] == told["train long-2"] == "running"
 
     code, out = place.do("cancel", "long")
-    assert code == 0 and out.startswith("4 units cancelled")
+    assert code == 0 and out.startswith("4 tasks cancelled")
     place.cluster.wait(lambda: not {"RUNNING", "PENDING"} & {place.cluster.squeue()[job] for job in jobs.values()})
     assert all(place.failure(unit) for unit in trains) and set(place.told("long").values()) == {"cancelled", "blocked"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from toy import PLAIN, WORDS
+from toy import PATIENCE, PLAIN, WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ class Counted:
         self.log.write_text("")
         done = subprocess.run(
             [sys.executable, "-m", f"sweeps.{command}", *words],
-            env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+            env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout, Counter(self.log.read_text().split())
@@ -85,7 +85,7 @@ def test_a_big_sweep_is_a_few_arrays_and_its_status_one_question(small_arrays: C
     assert not asked, "SLURM's last answer is fresh"
 
     out, asked = place.do("cancel", "order_ablation", f"runs={place.runs}")
-    assert out.startswith(f"{2 * TRAININGS - TRAININGS // 2} units cancelled") and asked["scancel"] == 1
+    assert out.startswith(f"{2 * TRAININGS - TRAININGS // 2} tasks cancelled") and asked["scancel"] == 1
     small_arrays.wait(
         lambda: not {job for job, now in small_arrays.squeue().items() if now == "PENDING"} & set(jobs[60:])
     )
@@ -97,5 +97,5 @@ def test_what_a_dry_run_prints_of_ten_thousand_cells_fits_a_screen_and_asks_litt
     place = Counted(small_arrays, tmp_path)
     out, asked = place.do("launch", "order_ablation", "seeds=0-555", "data=digits", "resolution=16", "--dry-run",
                           f"runtime.runs={place.runs}")  # fmt: skip
-    assert len(out.splitlines()) < 80 and "and 2,194 trainings more" in out and "10,008,000 images" in out
+    assert len(out.splitlines()) < 80 and "and 2,194 more trainings" in out and "10,008,000 images" in out
     assert sum(asked.values()) <= 2 and not place.runs.exists()

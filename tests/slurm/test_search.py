@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from toy import LATENT, training
+from toy import LATENT, PATIENCE, Judged, training
 
 from lf.runs import training_run
 from lf.train import train
@@ -15,8 +15,8 @@ from lf.train import train
 pytestmark = pytest.mark.slow
 
 
-def test_a_search_on_the_cluster_finishes_every_trial_once(cluster: Cluster, tmp_path: Path) -> None:
-    store = tmp_path / "runs"
+def test_a_search_on_the_cluster_finishes_every_trial_once(cluster: Cluster, judged: Judged, tmp_path: Path) -> None:
+    store = judged(tmp_path / "runs")
     strong, weak = (
         training(LATENT, "schedule=cascaded", f"steps={steps}", f"runtime.runs={store}") for steps in (60, 20)
     )
@@ -35,7 +35,7 @@ def test_a_search_on_the_cluster_finishes_every_trial_once(cluster: Cluster, tmp
     cluster.wait(lambda: command.poll() is not None or cluster.squeue(jobs[0]).get(jobs[0]) == "RUNNING")
     cluster.run("scancel", "--signal=KILL", "--full", jobs[0])
     cluster.wait(lambda: cluster.squeue(jobs[0]).get(jobs[0]) in ("FAILED", "CANCELLED"))
-    out, _ = command.communicate(timeout=300)
+    out, _ = command.communicate(timeout=PATIENCE)
     assert command.returncode == 0, out
 
     (file,) = store.glob("sweeps/guidance-*/trials-12.jsonl")

@@ -1,0 +1,24 @@
+"""`python -m analysis.figures NAME [runs folder]`: writes a sweep's figures as PNG and PDF.
+
+    python -m analysis.figures order_ablation           # of this machine's runs
+    python -m analysis.figures order_ablation results   # of the committed rows
+
+The figures follow from the rows: numeric labels become axes, names become rows of dots, a tokenizer's reconstruction
+scores are plotted against the scores of generation, and measurements of `analysis.probe` are drawn if they exist.
+"""
+
+import matplotlib
+
+from analysis.figures import draw, write
+from analysis.results import source
+from lf.core.cli import run_command
+
+
+def main(argv: list[str]) -> None:
+    matplotlib.use("agg")
+    frame, folder, runs = source(argv, __doc__)
+    print(*write(draw(frame, runs), folder), sep="\n")
+
+
+if __name__ == "__main__":
+    run_command(main)

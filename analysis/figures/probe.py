@@ -1,0 +1,140 @@
+"""Figures of the measurements of `analysis.probe`: how much each stream predicts of the other, and a trajectory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from safetensors import safe_open
+from torch import Tensor
+
+from analysis import results
+from analysis.figures import schedules
+from analysis.figures.style import MARKERS, STYLES, show, subplots
+
+NAMES = ("pixels", "latent")
+
+
+def read(frame: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The measured arrays and their metadata; empty if there are none, or of a training that is not in the rows."""
+    file = results.RESULTS / frame.attrs["sweep"] / "measured.safetensors"
+    if not file.exists():
+        return {}, {}
+    with safe_open(file, "pt") as opened:
+        meta = json.loads(opened.metadata()["lf"])
+        if meta["run"] not in set(frame.training_id):
+            return {}, {}
+        return {name: opened.get_tensor(name) for name in opened.keys()}, meta  # noqa: SIM118 (it is no dict)
+
+
+def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
+    """The figures by name; none if nothing was measured."""
+    found, meta = read(frame)
+    if not found:
+        return {}
+    made = {"cross_psnr": cross_psnr(found), "difficulty": difficulty(found, frame, runs)}
+    made |= {"structure": structure(found), "film": strip(found)}
+    for figure in made.values():
+        figure.suptitle(f"{meta['schedule']} with {meta['latents']}, seed {meta['seed']}", fontsize=8)
+    return {**made}
+
+
+def findings(frame: pd.DataFrame) -> list[str]:
+    """Findings from the square of times, as sentences; none if nothing was measured."""
+    found, meta = read(frame)
+    if not found:
+        return []
+    psnr, kept, (latents, pixels) = found["psnr"], found["structure"], found["pair"].tolist()
+    gained = [(psnr[s] - alone).max() for s, alone in enumerate(_alone(psnr))]
+    same = int((psnr[0, :, 0] - pixels).abs().argmin())
+    return [
+        f"Measured on {meta['schedule']} with {meta['latents']}, seed {meta['seed']}, over {meta['images']} images: "
+        f"the latent tells up to {gained[0]:.1f} dB of the pixels, the pixels up to {gained[1]:.1f} dB of the latent.",
+        f"Told by the latent alone (t = {found['times'][-1]:.1f}) an image has {latents:.1f} dB and its edges "
+        f"correlate by {kept[0, -1]:.2f} with the true ones; told by noisy pixels it has {pixels:.1f} dB and "
+        f"{kept[same, 0]:.2f}.",
+    ]
+
+
+def _alone(psnr: Tensor) -> tuple[Tensor, Tensor]:
+    """PSNR of pixels and of the latent if the other stream is noise; the reference for the gain."""
+    return psnr[0][:, :1], psnr[1][:1, :]
+
+
+def surface(ax: Any, times: Tensor, values: Tensor, label: str, **style: Any) -> None:
+    """Draws values over the square of times, as shades and contour lines."""
+    edge = times.tolist()
+    shaded = ax.contourf(edge, edge, values.T, levels=12, cmap="cividis", **style)
+    ax.contour(edge, edge, values.T, levels=12, colors="k", linewidths=0.3)
+    ax.figure.colorbar(shaded, ax=ax, shrink=0.8)
+    ax.set(xlabel="$t$ pixels", ylabel="$t$ latent", aspect="equal")
+    ax.set_title(label, fontsize=8)
+
+
+def cross_psnr(found: dict[str, Tensor]) -> Figure:
+    """PSNR of each stream's prediction over the square, and the gain from the other stream (as in LF Fig. 5)."""
+    psnr, times = found["psnr"], found["times"]
+    figure, axes = subplots(2, 2, (7, 6))
+    alone = _alone(psnr)
+    for s, name in enumerate(NAMES):
+        surface(axes[s][0], times, psnr[s], f"PSNR of predicted {name} (dB)")
+        surface(axes[s][1], times, psnr[s] - alone[s], f"gained from the {NAMES[1 - s]} (dB)")
+    return figure
+
+
+def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None) -> Figure:
+    """The unexplained share of both streams over the square, with the sweep's paths.
+
+    It is the prediction's squared error divided by the stream's variance, averaged over pixels and the first latent.
+    """
+    figure, axes = subplots(1, 1, (5.4, 3.5))
+    ax = axes[0][0]
+    surface(ax, found["times"], found["unexplained"][:2].mean(0), "share of both streams that is unexplained")
+    for i, (name, schedule) in enumerate(list(schedules.followed(frame, runs).items())[:8]):
+        if schedule.streams > 1:
+            path = schedule.path(24)
+            ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color="w", linewidth=2.6)
+            ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=f"C{i}", linewidth=1.4, label=name)
+    edge = found["times"][-1].item()
+    ax.set(xlim=(0, edge), ylim=(0, edge))
+    figure.legend(loc="outside right center", fontsize=7)
+    return figure
+
+
+def structure(found: dict[str, Tensor]) -> Figure:
+    """Edge correlation against PSNR, predicted from latents or pixels only; images of equal PSNR (as LF Fig. 4)."""
+    figure, axes = subplots(1, 2, (9, 3.2))
+    graph, pictures = axes[0]
+    psnr, kept = found["psnr"][0], found["structure"]
+    for i, (x, y, name) in enumerate(((psnr[0], kept[0], "latents"), (psnr[:, 0], kept[:, 0], "pixels"))):
+        graph.plot(x, y, STYLES[i], marker=MARKERS[i], label=f"told by {name} alone, t = 0 … 0.9")
+    graph.set(xlabel="PSNR of the predicted image (dB)", ylabel="correlation of edges with the true image's")
+    graph.legend(fontsize=7)
+    a, b = found["pair"].tolist()
+    names = ["true", f"from latents\n{a:.1f} dB", f"from pixels\n{b:.1f} dB"]
+    show(pictures, found["shown"].flatten(0, 1), found["shown"].shape[1], names)
+    return figure
+
+
+def strip(found: dict[str, Tensor], images: int = 3) -> Figure:
+    """A trajectory from noise to image: pixels above; below, the latent's three principal axes as colours."""
+    film, times = found["film"], found["film_times"]
+    figure, axes = subplots(1, 1, (0.62 * len(film) + 1, 0.66 * 2 * images + 0.7))
+    rows = film[:, :, :images].permute(2, 1, 0, 3, 4, 5).flatten(0, 1)  # (image, stream) by frame
+    show(axes[0][0], rows.flatten(0, 1), len(film), [*NAMES] * images)
+    width = film.shape[-1] + 1
+    ticks = [width * (k + 0.5) for k in range(len(film))]
+    axes[0][0].set_xticks(ticks, [f"{t[0]:.2f}\n{t[1]:.2f}" for t in times.tolist()], fontsize=7)
+    axes[0][0].set_xlabel("$t$ pixels above $t$ latent", fontsize=8)
+    return figure
+
+
+def film(frame: pd.DataFrame, runs: Path | None) -> list[tuple[str, Tensor]]:
+    """Frames of the measured trajectory for a slider: a label ``t pixels 0.50, t latent 1.00``, and both streams."""
+    found, _ = read(frame)
+    if not found:
+        return []
+    times = found["film_times"].tolist()
+    said = [f"t pixels {t[0]:.2f}, t latent {t[1]:.2f}" for t in times]
+    return [(label, images.flatten(0, 1)) for label, images in zip(said, found["film"], strict=True)]

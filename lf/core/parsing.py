@@ -1,0 +1,79 @@
+"""Typed configs from ``key=value`` words and files; a bad value raises a one-line error. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lf.core.errors import UserError, nearest
+
+C = TypeVar("C", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of all configs: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C:
+    """Validates ``values`` as a config of type ``model``. Raises `UserError`, one line, at the first bad value."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(explain(error, model, where)) from None
+
+
+def overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` words → nested dict, with values parsed as YAML; ``schedule=cascaded`` sets ``schedule.name``.
+
+    Raises:
+        UserError: a word without ``=`` or key, or a value that is no YAML.
+    """
+    words = []
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{word}': expected key=value")
+        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
+            word = f"{key}.name={value}"
+        words.append(word)
+    try:
+        return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` overridden by ``over``, recursively; another plugin name drops the old plugin's parameters."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, str) and isinstance(value, Mapping):
+            old = {"name": old}
+        same = (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        )
+        merged[key] = merge(old, value) if same else value  # type: ignore[arg-type]
+    return merged
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """The first fault of a pydantic error as one line: key, value, what is allowed, and the nearest name."""
+    fault = error.errors()[0]
+    keys = [str(key) for key in fault["loc"]]
+    if fault["type"] == "extra_forbidden":
+        owner: Any = model
+        for key in keys[:-1]:
+            owner = owner.model_fields[key].annotation
+        return f"{'.'.join([where, *keys])}: unknown key; {nearest(keys[-1], owner.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{'.'.join([where, *keys])}: must be given"
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, Exception):  # raised by our own validators: already a full message
+        return f"{'.'.join([where, *keys])}: {cause}" if keys else f"{where}: {cause}"
+    return f"{'.'.join([where, *keys])}={fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,55 @@
+"""Guidance: extrapolates from a weaker velocity to the conditional one, per stream and per time interval."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lf.core.errors import UserError, nearest
+
+
+class Guidance(BaseModel):
+    """Guided velocity ``v_u + s_i (v_c - v_u)`` of every stream i, with one scale per stream, as in LF.
+
+    ``v_u`` is a velocity at the null label. With ``cfg`` it is that of the same network (arXiv 2207.12598), with
+    ``autoguidance`` that of a weaker network, the guide (arXiv 2406.02507). ``cfg_then_autoguidance`` uses the first
+    while a latent moves and the second after that (LF Table 11). Where all scales are 1, no second pass is run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["none", "cfg", "autoguidance", "cfg_then_autoguidance"] = "none"
+    scale: dict[str, float] = Field({}, description="s_i by stream name; default 1")
+    interval: dict[str, tuple[float, float]] = Field({}, description="(lo, hi) of the stream's own time, by name")
+    guide: str = Field("", description="autoguidance: the weaker network's training run, id or folder")
+
+    @model_validator(mode="after")
+    def _meant(self) -> "Guidance":
+        if self.kind == "none" and (self.scale or self.interval or self.guide):
+            raise ValueError("guidance.kind=none: takes no scale, interval or guide; set guidance.kind=cfg")
+        if bool(self.guide) and "autoguidance" not in self.kind:
+            raise ValueError(f"guidance.guide={self.guide}: guidance.kind={self.kind} takes no guide")
+        for name, (lo, hi) in self.interval.items():
+            if not 0 <= lo < hi <= 1:
+                raise ValueError(f"guidance.interval.{name}=({lo}, {hi}): needs 0 <= lo < hi <= 1")
+        return self
+
+    def check(self, streams: Sequence[str]) -> None:
+        """Raises `UserError` if it names a stream that the model does not have, or if the guide is missing."""
+        for name in (*self.scale, *self.interval):
+            if name not in streams:
+                raise UserError(f"guidance: unknown stream '{name}'; {nearest(name, streams)}")
+        if "autoguidance" in self.kind and not self.guide:
+            raise UserError(f"guidance.kind={self.kind}: needs guidance.guide, a weaker network's run")
+
+    def scales(self, streams: Sequence[str], t: Sequence[float]) -> list[float]:
+        """Each stream's scale at its time; 1 outside its interval: ``lo < t < hi``, or ``t < hi`` if ``lo = 0``."""
+        scales = []
+        for name, now in zip(streams, t, strict=True):
+            lo, hi = self.interval.get(name, (0.0, 1.0))
+            scales.append(self.scale.get(name, 1.0) if now < hi and (lo == 0 or now > lo) else 1.0)
+        return scales
+
+    def by_guide(self, latent_moves: bool) -> bool:
+        """Whether the weaker velocity is the guide's (not the same network's), given whether some latent moves."""
+        return self.kind == "autoguidance" or (self.kind == "cfg_then_autoguidance" and not latent_moves)

@@ -1,0 +1,66 @@
+"""A network's files: a training run's folder, a folder that `lf.convert` wrote, or a repository on the hub.
+
+Each has ``config.json`` and ``checkpoint.safetensors``.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from lf.config import training_of
+from lf.core.errors import UserError
+from lf.storage import checkpoint
+from lf.storage.atomic import replace, replace_tensors, sha256
+
+if TYPE_CHECKING:
+    from lf.config import Training
+    from lf.network import Network
+
+
+class HubFiles(ModelHubMixin):
+    """Reads and writes a `lf.model.denoiser.LatentForcing` as a folder or a hub repository."""
+
+    config: "Training"
+    network: "Network"
+    folder: Path | None
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, weights: str = "ema", **download: Any) -> Self:  # type: ignore[override]
+        """Loads a network from a training run's folder, a folder of `lf.convert`, or the Hugging Face hub.
+
+        Args:
+            name: folder, or ``owner/name`` on the hub.
+            weights: ``ema``, ``ema2``, … or ``raw``.
+            download: arguments of ``huggingface_hub.snapshot_download``, such as ``revision`` or ``cache_dir``.
+
+        Raises:
+            UserError: no such folder or repository, or it does not hold a network of this project.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            try:
+                folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"], **download))
+            except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+                raise UserError(f"{name}: no such folder, and not found on the hub ({type(error).__name__})") from None
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: has no config.json; it must be the folder of a training run or of lf.convert")
+        file = folder / checkpoint.NAME
+        if not file.exists():
+            raise UserError(f"run={name}: not trained yet: {file} is missing")
+        tensors, _ = checkpoint.read(file, weights)
+        if "label.weight" not in tensors:
+            raise UserError(f"{file}: has no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")
+        model: Any = cls(training_of(folder), classes=tensors["label.weight"].shape[0] - 1)  # type: ignore[call-arg]
+        checkpoint.fill(model.network, tensors, file)
+        model.folder = folder
+        return model.eval().requires_grad_(False)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Writes the weights as ``ema``, and the config; called by ``save_pretrained`` and ``push_to_hub``."""
+        file = save_directory / checkpoint.NAME
+        replace_tensors(file, {f"ema.{k}": v for k, v in self.network.state_dict().items()}, {"step": "0"})
+        config = self.config.model_dump(mode="json", exclude={"runtime"}) | {"weights_sha256": sha256(file)}
+        replace(save_directory / "config.json", json.dumps(config, indent=1))

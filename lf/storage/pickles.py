@@ -1,0 +1,55 @@
+"""Loading of untrusted torch pickles: only tensors and plain values, nothing that could run code."""
+
+import argparse
+import collections
+import pickle
+import re
+import typing
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import omegaconf
+import torch
+
+
+class NotReadable(Exception):
+    """A file is no torch pickle, is damaged, or holds objects that could run code; the text says which."""
+
+
+_NUMPY: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]  # constructors of arrays and scalars
+# Classes that fairseq and others pickle beside the weights; they only hold values.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    collections.defaultdict,
+    dict,
+    list,
+    int,
+    typing.Any,
+    omegaconf.DictConfig,
+    omegaconf.ListConfig,
+    omegaconf.base.ContainerMetadata,
+    omegaconf.base.Metadata,
+    omegaconf.nodes.AnyNode,
+    *((made, f"numpy.{core}.multiarray.{made.__name__}") for made in _NUMPY for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
+]
+
+
+def unpickle(file: Path) -> Any:
+    """Loads a torch pickle to the CPU with torch's safe loader (``weights_only``) and the classes in `HARMLESS`.
+
+    Raises:
+        NotReadable: the file cannot be read, or loading it would run code.
+    """
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # noqa: BLE001 (a damaged file may fail anywhere in the unpickler)
+        code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        plain = str(error).split("\n")[0] or type(error).__name__
+        why = f"it holds {code[1]}, which is not loaded because it could run code" if code else plain
+        raise NotReadable(why) from None

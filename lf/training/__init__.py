@@ -1,0 +1,1 @@
+"""What a training needs beside its loop: the inputs of a step, logs, operation counts, the dry run."""

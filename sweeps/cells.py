@@ -1,0 +1,165 @@
+"""The cells of a question, and the settings of a launch, which give the configs of their trainings and evaluations."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from lf.config import Evaluation, Training, preset
+from lf.core.errors import UserError
+from lf.core.parsing import Strict, merge, parse
+from lf.core.runtime import Runtime
+from lf.encoders import Encoder
+from lf.runs import Run, TrainingRun, evaluation_run, training_run
+from sweeps.jobs.profile import Cluster
+from sweeps.presets import ABLATION, GUIDED, MODELS, SMOKE
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation of one training. ``labels`` are its position in the table (latent, path, alpha, seed, …)."""
+
+    labels: Mapping[str, Any]
+    training: Training
+    evaluation: Evaluation
+
+    @property
+    def title(self) -> str:
+        """Its labels as a title."""
+        return titled(self.labels)
+
+    @cached_property
+    def trained(self) -> TrainingRun:
+        """The run of its training."""
+        return training_run(self.training)
+
+    @cached_property
+    def run(self) -> Run:
+        """The run of its evaluation."""
+        return evaluation_run(self.trained, self.evaluation)
+
+
+def titled(labels: Mapping[str, Any]) -> str:
+    """Labels as a title: ``independent tiny shifted alpha 4 seed 0``."""
+    named = (
+        f"{k} {v:g}" if isinstance(v, float) else f"seed {v}" if k == "seed" else str(v) for k, v in labels.items()
+    )
+    return " ".join(named)
+
+
+def _seeds(value: Any) -> Any:
+    first, dash, last = str(value).partition("-")
+    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else value
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+
+
+class Launch(Strict):
+    """The settings of a launch."""
+
+    preset: str = "shapes"
+    seeds: Seeds = Field((0,), min_length=1, description="[0,1,2], or 0-99 for a hundred")
+    training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
+    evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
+    guide: str = Field("", description="run of a weaker network: AutoGuidance where the paper uses it; else CFG")
+    executor: Literal["auto", "local", "slurm"] = Field("auto", description="auto: SLURM if available, else local")
+    workers: int = Field(
+        0, ge=0, description="jobs at a time on this machine; 0: one per core, or one if there is a GPU"
+    )
+    cluster: dict[str, Any] = Field({}, description="overrides of cluster.toml, such as cluster.train.nodes=2")
+    budget: Literal["normal", "smoke"] = Field(
+        "normal", description="smoke: a few steps and images, to check that it runs"
+    )
+    budget_hours: float = Field(
+        0, ge=0, description="refuse a sweep whose forecast exceeds this many worker hours; 0: no limit"
+    )
+    runtime: Runtime = Runtime()
+
+    @cached_property
+    def resolved(self) -> Runtime:
+        """The preset's runtime, overridden by the given one."""
+        given = self.runtime.model_dump(include=self.runtime.model_fields_set)
+        given = ({"compile": False} if self.budget == "smoke" else {}) | given
+        return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
+
+    def train(self, called: Mapping[str, Any] | None = None, /, **fixed: Any) -> Training:
+        """The preset's training, overridden by ``called``, by the launch's changes, and by the cell's ``fixed`` values.
+
+        Raises:
+            UserError: the launch and ``fixed`` set one key to different values, or a value is not valid.
+        """
+        if clash := next(_clashes(self.training, fixed), ""):
+            raise UserError(f"{clash}: is set by the sweep and cannot be changed")
+        values = merge(merge(merge(self._base("training"), called or {}), self.training), fixed)
+        training = parse(Training, values | {"runtime": self.resolved}, "training")
+        if self.budget == "smoke":  # encoders that are trained first are trained for as few steps
+            latents = tuple(_quick(encoder, training.steps) for encoder in training.latents)
+            repa = training.repa and _quick(training.repa, training.steps)
+            training = training.model_copy(update={"latents": latents, "repa": repa})
+        return training
+
+    def model(self, name: Literal["jit", "repa", "lf"], times: float | None = None, **fixed: Any) -> Training:
+        """The training of JiT, JiT+REPA or LF at this preset (`sweeps.presets.MODELS`).
+
+        Args:
+            name: which of the three.
+            times: number of steps, relative to the preset's; by default an ablation's (`sweeps.presets.ABLATION`). In a
+                shorter training, warm-up and weight averages span the same share of it.
+            fixed: values of the cell.
+        """
+        if self.preset not in MODELS:
+            raise UserError(f"preset={self.preset}: this question supports these presets: {', '.join(MODELS)}")
+        training = self.train(MODELS[self.preset][name], **fixed)
+        times = ABLATION[self.preset] if times is None else times
+        changes: dict[str, Any] = {"steps": round(times * training.steps)}
+        if times < 1:
+            ema = tuple(round(decay ** (1 / times), 6) for decay in training.ema)
+            changes |= {"warmup": round(times * training.warmup), "ema": ema}
+        return training.model_copy(update=changes)
+
+    def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
+        """The cells of a training: unguided and, if labels or a guide make a difference, guided (`GUIDED`)."""
+        names, known = [stream.name for stream in training.streams], GUIDED[self.preset]
+        how = known.get(" ".join(names), known[""])
+        if how["kind"] == "autoguidance":
+            how = how | {"guide": self.guide} if self.guide else known[""]
+        how = how | {key: dict.fromkeys(names, how[key]) for key in how.keys() & {"scale", "interval"}}
+        for guidance in ({"kind": "none"}, how):
+            if guidance["kind"] == "cfg" and training.label_dropout == 1:
+                continue  # without labels, both passes of CFG are equal
+            evaluation = self.evaluate(guidance=guidance, **fixed)
+            yield Cell({**labels, "guidance": guidance["kind"], "seed": training.seed}, training, evaluation)
+
+    def placed(self, profile: Cluster) -> "Launch":
+        """The same launch, with the run store and the data sets of a cluster's profile."""
+        changes: dict[str, Any] = {"runtime": profile.placed(self.runtime)}
+        if self.training.get("data") in profile.data:
+            changes["training"] = {**self.training, "data": profile.data[self.training["data"]]}
+        return self.model_copy(update=changes)
+
+    def evaluate(self, **fixed: Any) -> Evaluation:
+        """The preset's evaluation, overridden by the launch's changes and by the cell's ``fixed`` values."""
+        values = merge(merge(self._base("evaluation"), self.evaluation), fixed)
+        return parse(Evaluation, values, "evaluation")
+
+    def _base(self, part: Literal["training", "evaluation"]) -> dict[str, Any]:
+        return merge(preset(self.preset)[part], SMOKE[part] if self.budget == "smoke" else {})
+
+
+def _quick(encoder: Encoder, steps: int) -> Encoder:
+    """The encoder with its training, and that of an encoder it is aligned to, limited to ``steps`` steps."""
+    aligned = getattr(encoder, "align", None)
+    changes: dict[str, Any] = {"align": _quick(aligned, steps)} if aligned else {}
+    return encoder.model_copy(update=changes | ({"steps": steps} if "steps" in type(encoder).model_fields else {}))
+
+
+def _clashes(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that both set to different values."""
+    for key in given.keys() & fixed.keys():
+        if isinstance(given[key], Mapping) and isinstance(fixed[key], Mapping):
+            yield from (f"{key}.{below}" for below in _clashes(given[key], fixed[key]))
+        elif given[key] != fixed[key]:
+            yield key

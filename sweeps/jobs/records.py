@@ -1,0 +1,93 @@
+"""Records of a task's jobs in the run store: where they ran, each attempt, why it failed. Imports no torch.
+
+runs/jobs/<task>/job.json        its last job
+runs/jobs/<task>/attempts.jsonl  one line when an attempt begins, one when it ends
+runs/jobs/<task>/failure.json    why it stopped; `sweeps.retry` removes it
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import psutil
+
+from lf.storage.atomic import replace
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure.
+
+    Attributes:
+        kind: a key of `POLICY`.
+        message: one line.
+        signature: hash of the error's type and the innermost places of its traceback; equal for equal mistakes.
+        trace: the whole traceback.
+    """
+
+    kind: str
+    message: str
+    signature: str = ""
+    trace: str = ""
+
+
+def job_of(folder: Path) -> dict[str, Any]:
+    """The content of a task's ``job.json``; empty if it was never submitted."""
+    file = folder / "job.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def failure_of(folder: Path) -> dict[str, Any] | None:
+    """The content of a task's ``failure.json``, or None."""
+    file = folder / "failure.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a task's ``attempts.jsonl``, in order."""
+    file, noted = folder / "attempts.jsonl", []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        with suppress(ValueError):  # an incomplete line, after a crash
+            noted.append(json.loads(line))
+    return noted
+
+
+def record_attempt(folder: Path, **what: Any) -> None:
+    """Adds a line to a task's ``attempts.jsonl``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "attempts.jsonl").open("a+") as file:
+        file.seek(0)
+        torn = not f"\n{file.read()}".endswith("\n")
+        file.write("\n" * torn + json.dumps(what) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fail(folder: Path, kind: str, message: str) -> None:
+    """Marks a task as failed, from outside its job."""
+    replace(folder / "failure.json", json.dumps(asdict(Failure(kind, message)), indent=1))
+
+
+def lives(job: Mapping[str, Any]) -> bool:
+    """Whether a job of this machine still runs. A process with the same id that began later is another one."""
+    if job.get("host") != gethostname():
+        return False
+    try:
+        return psutil.Process(int(job["job"])).create_time() < job["at"] + 5
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def kill(jobs: Iterable[str]) -> None:
+    """Ends jobs of this machine: the shells in which submitit starts them, and all their child processes."""
+    for job in jobs:
+        with suppress(psutil.Error):
+            shell = psutil.Process(int(job))
+            for process in [shell, *shell.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()

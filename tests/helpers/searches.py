@@ -1,0 +1,37 @@
+"""Guidance searches by one worker, in the process of the tests."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeps.jobs.task import TrainEval
+from sweeps.search import workers
+from sweeps.search.trials import Trials
+
+SMALL = ["evaluation.n=16", "evaluation.steps=2", "executor=local", "runtime.compile=false", "runtime.threads=1"]
+PLANE = ["scale=[1,3,0.25]", "begin=0", "end=1", "shift=1"]  # two scales and nothing else
+
+
+def searched(network: Path, *words: str, most: int = 12) -> Trials:
+    """A search by one worker, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def run_plan(sweep: Path, about: object, train_evals: list[TrainEval], *_: object, **__: object) -> bool:
+            for train_eval in train_evals:
+                for task in train_eval.tasks:
+                    task.run(0)
+            return True
+
+        patch.setattr(workers, "run_plan", run_plan)
+        here = [*SMALL, f"runtime.runs={network.parents[1]}", f"trials={most}"]
+        return workers.search(str(network), [*here, *words])
+
+
+def told(trials: Trials) -> list[tuple[object, ...]]:
+    return [(t.number, t.state.name, t.params, t.values) for t in trials.study.trials]
+
+
+def distinct(trials: Trials) -> int:
+    """How many different evaluations the trials stand for."""
+    points = (trials.space.unguided | trial.params for trial in trials.study.trials)
+    return len({trials.space.evaluation(point).model_dump_json() for point in points})

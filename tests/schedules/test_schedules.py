@@ -1,0 +1,65 @@
+"""Every schedule keeps its contract, at several parameters."""
+
+import pytest
+import torch
+
+from lf import schedules
+from lf.core.errors import UserError
+from lf.diffusion import flow
+from lf.schedules.conformance import ScheduleConformance
+
+CASES = [
+    ("pixel_only", {}),
+    ("pixel_only", {"streams": 2, "P_mean": 0.0, "P_std": 1.2}),
+    ("pixel_only", {"streams": 3}),
+    ("latent_only", {}),
+    ("latent_only", {"streams": 3, "D_mean": -0.5}),
+    ("cascaded", {}),
+    ("cascaded", {"streams": 3, "p_latent": 0.7}),
+    ("cascaded", {"beta": 0, "early": 0}),
+    ("cascaded", {"latent_max": 0.75, "beta": 1}),
+    ("cascaded", {"streams": 3, "latent_max": 0.9}),
+    ("shifted", {}),
+    ("shifted", {"alpha": 1 / 64}),
+    ("shifted", {"alpha": 1}),
+    ("shifted", {"streams": 3, "alpha": 64, "p_latent": 0.9}),
+    ("offset", {}),
+    ("offset", {"offset": -0.4}),
+    ("offset", {"offset": 0}),
+    ("offset", {"streams": 3, "offset": 0.7}),
+    ("offset", {"streams": 3, "offset": -0.2}),
+    ("independent", {}),
+    ("independent", {"streams": 3, "time_shift": 2}),
+]
+
+
+class TestConformance(ScheduleConformance):
+    @pytest.fixture(autouse=True, params=CASES, ids=str)
+    def _case(self, request: pytest.FixtureRequest) -> None:
+        name, parameters = request.param
+        self.schedule = schedules.create(name, **parameters)
+
+
+def test_the_cases_cover_every_schedule_of_this_package() -> None:
+    ours = {name for name in schedules.names() if type(schedules.create(name)).__module__.startswith("lf.")}
+    assert ours == {name for name, _ in CASES}
+
+
+def test_the_clip_of_the_velocity_is_a_third_only_for_independent() -> None:
+    clips = {name: schedules.create(name).t_clip for name, _ in CASES}
+    assert clips.pop("independent") == pytest.approx(1 / 3) and set(clips.values()) == {0.05}
+
+
+def test_over_more_streams_keeps_all_other_parameters() -> None:
+    three = schedules.create("shifted", alpha=4, p_latent=0.7).over(3)
+    assert three == schedules.create("shifted", alpha=4, p_latent=0.7, streams=3)
+    with pytest.raises(UserError, match="1 stream"):
+        three.over(1)
+
+
+def test_the_loss_is_the_weighted_squared_difference_of_velocities() -> None:
+    x, x_hat, z = (torch.randn(5, 2, 3, 3) for _ in range(3))
+    t, weight = torch.tensor([0.0, 0.3, 0.7, 0.9, 1.0]), torch.rand(5)  # the last two are clipped
+    apart = flow.velocity(x, z, t, 0.2) - flow.velocity(x_hat, z, t, 0.2)
+    expected = (weight * apart.square().mean((1, 2, 3))).mean()
+    torch.testing.assert_close(flow.velocity_loss(x, x_hat, t, weight, 0.2), expected)

@@ -1,0 +1,111 @@
+"""A launch as a user runs it: real processes, the real encoder and the real judge; killed, or ended by a failure."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from inline import inline
+from order import CELLS, NAME, rows, runs_of, scores
+from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, run, start
+
+from analysis import results, tables
+from sweeps import launch
+
+pytestmark = pytest.mark.slow
+
+# Judge and encoder of these data come with the code.
+SHAPES = ["data=shapes", "resolution=32", "network.patch=8", "runtime.latents=online"]
+SMALL = [*(word for word in WORDS if word.partition("=")[0] not in ("data", "resolution", "network.patch")), *PLAIN,
+         "evaluation.n=32", "evaluation.steps=4", "workers=2"]  # fmt: skip
+
+
+def test_a_launch_does_all_cells_and_prints_the_table(tmp_path: Path) -> None:
+    code, out, err = run("sweeps.launch", NAME, *SMALL, *SHAPES, f"runtime.runs={tmp_path}")
+    assert code == 0, out + err
+    assert len(rows(tmp_path)) == CELLS and len(rows(tmp_path, "training")) == 4
+    assert tables.own(results.load(NAME, tmp_path)) in out
+    line = next(line for line in out.splitlines() if line.startswith("written: "))
+    written = [Path(name) for name in line.removeprefix("written: ").split(", ")]
+    assert len(written) >= 8 and all(file.stat().st_size for file in written)
+
+
+def launch_and_kill(words: list[str], ready: Callable[[], bool]) -> None:
+    """Starts a launch and kills it and all its children as soon as ``ready``."""
+    process = start("sweeps.launch", *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+
+FEW = '''
+"""Does it end as if it had not been killed?"""
+from sweeps.cells import Cell
+
+def cells(launch):
+    for seed in range(2):
+        training = launch.train(seed=seed, schedule="independent")
+        for alpha in (1 / 16, 1 / 4, 1 / 2, 1, 4, 16):
+            path = {"name": "shifted", "alpha": alpha}
+            yield Cell({"seed": seed, "alpha": alpha}, training, launch.evaluate(path=path))
+'''
+
+
+def test_killed_twice_and_launched_again_it_scores_as_if_undisturbed(judged: Judged, tmp_path: Path) -> None:
+    (tmp_path / "few.py").write_text(FEW)
+    place, alone = judged(tmp_path / "runs"), judged(tmp_path / "alone")
+    words = [str(tmp_path / "few.py"), "data=digits", "resolution=16", "network.patch=4", LATENT, *SMALL]
+    with inline():
+        launch.main([*words, f"runtime.runs={alone}"])
+    words += [f"runtime.runs={place}", "runtime.checkpoint_seconds=1e-6"]
+
+    launch_and_kill(words, lambda: any(place.glob("training/*/checkpoint.safetensors")))
+    assert not rows(place, "training") and not rows(place), "killed in the middle of a training"
+    launch_and_kill(words, lambda: len(list(place.glob("evaluation/*/row.json"))) >= 2)
+    assert 2 <= len(rows(place)) < 12, "killed between two evaluations"
+    before = {name: file for name, file in runs_of(place).items() if name.endswith("row.json")}
+
+    code, out, err = run("sweeps.launch", *words)
+    assert code == 0, out + err
+    assert scores(place) == scores(alone) and len(scores(place)) == 12
+    after = runs_of(place)
+    assert {name: after[name] for name in before} == before, "what was done is done again"
+
+
+FAILING = '''
+"""Does the first failure end it?"""
+from sweeps.cells import Cell
+
+def cells(launch):
+    yield Cell({"case": "fails"}, launch.train(lr=1e30, steps=50), launch.evaluate())
+    for seed in range(2):
+        yield Cell({"case": f"long {seed}"}, launch.train(lr=1e-3, steps=10**6, seed=seed), launch.evaluate())
+'''
+
+
+def test_to_fail_fast_ends_all_at_the_first_failure(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = [word for word in WORDS if not word.startswith(("lr=", "steps="))]
+    asked = [
+        str(tmp_path / "failing.py"),
+        *words,
+        *PLAIN,
+        "evaluation.n=8",
+        "workers=2",
+        f"runtime.runs={tmp_path}/runs",
+    ]
+    code, out, err = run("sweeps.launch", *asked, "--fail-fast")
+    assert code == 1, out + err
+    assert "failed: train fails: nan: " in out and not rows(tmp_path / "runs", "training")
+    jobs = [json.loads(file.read_text())["job"] for file in (tmp_path / "runs" / "jobs").glob("*/job.json")]
+    begun = [int(job) for job in jobs if job.isdigit()]
+    deadline = time.monotonic() + PATIENCE
+    while (alive := [job for job in begun if Path(f"/proc/{job}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert begun and not alive, "the others are ended"
