@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from lf import data
-from lf.config import Evaluation, Sampling, ScoringConfig, Source, preset
+from lf.config import DEFAULTS, Evaluation, Sampling, ScoringConfig, Source, preset
 from lf.config.cli import config_over_preset
 from lf.core import preemption
 from lf.core.cli import run_command
 from lf.core.distributed import World, join
 from lf.core.errors import UserError
-from lf.core.parsing import Strict
+from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
 from lf.metrics import JUDGE, Extractor, Judge, Reference, Space, joined, protocol, scores
 from lf.metrics.reconstruction import reconstruction
@@ -176,6 +176,23 @@ def protocol_for(name: str) -> dict[str, Any]:
     return preset("shapes" if small else "imagenet256")["evaluation"]
 
 
+def defaults_of(trained: TrainingRun) -> dict[str, Any]:
+    """How images of a converted run are drawn unless words say otherwise; empty for a run of this project."""
+    file = trained.folder / DEFAULTS
+    values = preset(str(file))["evaluation"] if file.exists() else {}
+    guide = values.get("guidance", {}).get("guide")
+    if guide and (beside := trained.folder.parent / guide).is_dir():  # both may have moved
+        values["guidance"]["guide"] = str(beside)
+    return values
+
+
+def asked_run(argv: list[str], doc: str | None, explained: type[BaseModel]) -> TrainingRun:
+    """The training run that a command's ``run=`` names."""
+    words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
+    asked = config_over_preset(words, Asked, "evaluation", doc, {}, explained)
+    return find_training(asked.run, asked.runtime)
+
+
 class Asked(Strict):
     """The run to evaluate, and the runtime."""
 
@@ -188,10 +205,9 @@ class Command(Evaluation, Asked):
 
 
 def main(argv: list[str]) -> None:
-    words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
-    asked = config_over_preset(words, Asked, "evaluation", __doc__, {}, Command)
-    trained = find_training(asked.run, asked.runtime)
-    config = config_over_preset(argv, Command, "evaluation", __doc__, protocol_for(trained.training.data))
+    trained = asked_run(argv, __doc__, Command)
+    base = merge(protocol_for(trained.training.data), defaults_of(trained))
+    config = config_over_preset(argv, Command, "evaluation", __doc__, base)
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))

@@ -16,8 +16,7 @@ from lf.config.cli import config_over_preset
 from lf.core.cli import run_command
 from lf.core.errors import UserError
 from lf.core.runtime import Runtime
-from lf.evaluate import guide_of, network_of
-from lf.runs import find_training
+from lf.evaluate import asked_run, defaults_of, guide_of, network_of
 
 
 class Command(Sampling):
@@ -31,10 +30,11 @@ class Command(Sampling):
 
 
 def main(argv: list[str]) -> None:
-    config = config_over_preset(argv, Command, "evaluation", __doc__, base={})
+    trained = asked_run(argv, __doc__, Command)
+    base = {key: value for key, value in defaults_of(trained).items() if key in Command.model_fields}
+    config = config_over_preset(argv, Command, "evaluation", __doc__, base)
     if Path(config.out).exists():
         raise UserError(f"out={config.out}: exists and is not overwritten")
-    trained = find_training(config.run, config.runtime)
     config.runtime.apply()
     model = network_of(trained, config.weights)
     if config.label is not None and config.label >= model.classes:

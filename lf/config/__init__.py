@@ -1,6 +1,8 @@
 """The typed configs of training, sampling and evaluation, their presets, and their command line."""
 
 from lf.config.presets import preset
-from lf.config.schema import Evaluation, Sampling, ScoringConfig, Source, Training, identity, training_of
+from lf.config.schema import DEFAULTS, Evaluation, Sampling, ScoringConfig, Source, Training, identity, training_of
 
-__all__ = ["Evaluation", "ScoringConfig", "Sampling", "Source", "Training", "identity", "preset", "training_of"]
+__all__ = [
+    "DEFAULTS", "Evaluation", "Sampling", "ScoringConfig", "Source", "Training", "identity", "preset", "training_of",
+]  # fmt: skip

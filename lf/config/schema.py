@@ -32,6 +32,7 @@ from lf.encoders import AnyEncoder, Encoder
 from lf.network import NetworkConfig
 from lf.schedules import Schedule
 
+DEFAULTS = "evaluation.yaml"  # in a run's folder: how `lf.convert` found its images to be drawn
 PROVENANCE = ("data_digest", "source", "weights_sha256")  # in config.json beside the training config
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]

@@ -6,6 +6,7 @@ import pickle
 import re
 import typing
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def unpickle(file: Path) -> Any:
     Raises:
         NotReadable: the file cannot be read, or loading it would run code.
     """
+    with suppress(OSError), file.open("rb") as opened:
+        if opened.read(1) not in (b"P", b"\x80", b""):  # of a zip archive, of a pickle
+            raise NotReadable("it is no torch checkpoint")
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))

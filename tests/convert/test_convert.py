@@ -27,7 +27,9 @@ def test_a_file_of_jit_as_a_user_converts_it(tmp_path: Path) -> None:
     code, out, err = run("lf.convert", str(tmp_path / "jit.pth"), str(tmp_path / "deep" / "run"), *WORDS)
     assert (code, err) == (0, "")
     assert out.splitlines() == ["not used: optimizer", f"{tmp_path / 'deep' / 'run'}: pixels, 3 blocks of 32, 7 steps"]
-    assert sorted(files(tmp_path / "deep")) == ["run/checkpoint.safetensors", "run/config.json"]
+    assert sorted(files(tmp_path / "deep")) == [
+        "run/checkpoint.safetensors", "run/config.json", "run/evaluation.yaml",
+    ]  # fmt: skip
     check(tmp_path / "deep" / "run", public)
 
     config = json.loads((tmp_path / "deep" / "run" / "config.json").read_text())

@@ -158,7 +158,9 @@ def test_the_arguments_tell_mocov3_from_dinov2() -> None:
     found = Architecture({"depth": 12, "width": 384, "heads": 6, "patch": 16, "class_token_block": 4}, 256, 768, 10)
     found.network["class_tokens"] = 32
     for latent_model, name in (("dino", "dinov2"), ("mocov3", "mocov3")):
-        recipe = convert.recipe_of({"args": args_of(latent_model=latent_model)}, latent=True)
+        recipe = convert.recipe_of(
+            {"args": vars(args_of(latent_model=latent_model)), "epoch": 0, "steps": 1}, latent=True
+        )
         assert config_of(found, recipe, {}).streams[1].name == name
 
 
