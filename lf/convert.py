@@ -34,6 +34,11 @@ from lf.storage.checkpoint import NAME, part
 from lf.storage.pickles import NotReadable, unpickle
 
 WEIGHTS = {"model": "raw", "model_ema1": "ema", "model_ema2": "ema2"}  # name in the file → our name
+OVERRIDES = {  # a key of the training config → the arguments that do not count where it is given
+    "schedule": ("sample_mode", "mask_p", "dino_pixel_offset"),
+    "lr_schedule": ("lr_schedule",),
+    "latents": ("latent_model",),
+}
 
 
 def config_of(
@@ -99,8 +104,10 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not a checkpoint of JiT or Latent Forcing: it has no {few(list(WEIGHTS))}")
     if "ema" not in weights:
         weights = {"ema": weights.pop("ema2" if "ema2" in weights else "raw"), **weights}
-    args, moments = file.get("args"), (file.get("optimizer") or {}).get("state", {}).values()
-    steps = [int(moment["step"]) for moment in moments if isinstance(moment, dict) and "step" in moment]
+    args, optimizer = file.get("args"), file.get("optimizer")
+    moments = optimizer.get("state") if isinstance(optimizer, dict) else None
+    each = moments.values() if isinstance(moments, dict) else ()
+    steps = [int(moment["step"]) for moment in each if isinstance(moment, dict) and "step" in moment]
     return {
         "weights": {name: _plain_keys(state) for name, state in weights.items()},
         "args": vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, dict) else {},
@@ -140,10 +147,8 @@ def write(
         tensors |= {f"{ours}.{key}": value for key, value in network.items()}
     args = file["args"] if prefix == "net" else {}  # the guide was trained with others
     latent, repa = bool(found.latent), "repa_width" in found.network
-    named = {key: args[key] for key in args if not (key == "sample_mode" and "schedule" in given)}
-    for key in {"lr_schedule", "latent_model"} & args.keys():
-        if {"latent_model": "latents"}.get(key, key) in given:
-            named.pop(key)
+    overridden = {name for key, names in OVERRIDES.items() if key in given for name in names}
+    named = {name: value for name, value in args.items() if name not in overridden}
     recipe = recipe_of({**file, "args": named}, latent, repa)
     training = config_of(found, recipe, given, args.get("dino_weight") if latent else None)
     _check(tensors, training, found.classes, list(file["weights"]))

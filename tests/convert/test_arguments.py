@@ -123,3 +123,20 @@ def test_what_cannot_come_over_is_refused_by_name(args: dict[str, Any], said: st
     write_checkpoint(tmp_path / "lf.pth", *nets(latent=48), args_of(**args))
     with pytest.raises(UserError, match=said):
         convert.main([str(tmp_path / "lf.pth"), str(tmp_path / "run"), *WORDS])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"sample_mode": "shifted_independent_uniform_masked"}, ["schedule=independent"]),
+        ({"mask_p": 0.5}, ["schedule=cascaded"]),
+        ({"lr_schedule": "linear"}, ["lr_schedule=linear"]),
+        ({"latent_model": "clip"}, []),  # `converted` names the latent
+        ({"sample_mode": "dino_first_shifted_aligned", "dino_pixel_shift": 4.0, "dino_pixel_offset": 0.2},
+         ["schedule=shifted"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_remedy_that_a_refusal_names_works(args: dict[str, Any], words: list[str], tmp_path: Path) -> None:
+    training, drawn = converted(tmp_path, *words, **args)
+    assert parse(Evaluation, drawn).path_for(training).shape == (51, 2)
