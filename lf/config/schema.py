@@ -33,7 +33,7 @@ from lf.network import NetworkConfig
 from lf.schedules import Schedule
 
 DEFAULTS = "evaluation.yaml"  # in a run's folder: how `lf.convert` found its images to be drawn
-PROVENANCE = ("data_digest", "source", "weights_sha256")  # in config.json beside the training config
+PROVENANCE = ("data_digest", "contents", "source", "weights_sha256")  # in config.json beside the training config
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]
 DType = Literal["float32", "bfloat16"]
@@ -180,6 +180,11 @@ class ScoringConfig(Strict):
             if name not in self.features:
                 raise ValueError(f"reference.{name}: no such feature space here; {nearest(name, self.features)}")
         return self
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether some score compares with the data set, and not with a given file."""
+        return any(name not in self.reference for name in self.features)
 
 
 class Evaluation(Sampling, ScoringConfig):

@@ -94,6 +94,7 @@ class Pretrained(Encoder):
     per: Per = Field("channel", description="whitening per channel, or per element (channel and position)")
     clamp: float | None = Field(None, gt=0, description="bound of the whitened latents")
 
+    files: ClassVar[tuple[str, ...]] = ("weights", "stats")
     hub_files: ClassVar[tuple[str, ...]] = ()
     """The files needed from a hub repository; none if the weights are a single file."""
 
