@@ -133,7 +133,7 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
         what["guidance"] = {**what["guidance"], "guide": guide.id}
     path = config.path_for(training)
     name = identity(what, path.tolist())
-    schedule = (config.path or training.schedule).over(len(training.streams))
+    schedule = (config.path or training.schedule).over(training.stream_names)
     folder = Path(training.runtime.runs) / "evaluation" / name
     return EvaluationRun(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift}, path)
 

@@ -1,5 +1,6 @@
 """Checks before anything is submitted."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
     for trained, cells in planned.trainings.items():
         training = trained.training
         for cell in cells:
-            path = cell.evaluation.path or training.schedule
-            schedules.setdefault(path.model_dump_json(), path.over(len(training.streams)))
+            path = (cell.evaluation.path or training.schedule).over(training.stream_names)
+            schedules.setdefault(path.model_dump_json(), path)
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
@@ -69,9 +70,14 @@ def _check_schedule(schedule: Schedule) -> None:
     if not (t.isfinite().all() and t.min() >= 0 and t.max() <= 1 and weight.isfinite().all() and weight.min() >= 0):
         raise UserError(f"schedule={schedule.name}: sample gives times outside [0, 1] or weights below 0")
     if schedule.has_path:
-        path = schedule.path(12 * schedule.streams)
+        path = schedule.path(_steps(schedule))
         if (path.diff(dim=0) < 0).any() or path[0].any():
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
+
+
+def _steps(schedule: Schedule) -> int:
+    """A number of steps that can be divided among the streams, or groups of them."""
+    return math.lcm(24, *range(1, schedule.streams + 1))
 
 
 def _draw(schedules: list[Schedule], file: Path) -> None:
@@ -87,5 +93,5 @@ def _draw(schedules: list[Schedule], file: Path) -> None:
     for ax, schedule in zip(axes.flat, schedules, strict=False):
         ax.set_axis_on()
         parameters = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
-        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *parameters]))
+        schedule.plot(ax, steps=_steps(schedule), n=500, title=" ".join([schedule.name, *parameters]))
     figure.savefig(file, dpi=110)

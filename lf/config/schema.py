@@ -97,8 +97,7 @@ class Training(Source):
             )
         if self.repa and self.repa.cell(self.network.patch) != self.network.patch:
             raise ValueError(f"repa={self.repa.name}: has more than one vector a token and cannot be aligned to")
-        self.streams  # noqa: B018 (an encoder may refuse the patch size)
-        object.__setattr__(self, "schedule", self.schedule.over(1 + len(self.latents)))
+        object.__setattr__(self, "schedule", self.schedule.over(self.stream_names))
         return self
 
     @property
@@ -112,6 +111,11 @@ class Training(Source):
         patch = self.network.patch
         latents = (encoder.stream(self.resolution, patch) for encoder in self.latents)
         return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
+
+    @property
+    def stream_names(self) -> list[str]:
+        """The names of the streams."""
+        return [stream.name for stream in self.streams]
 
     def lr_at(self, step: int) -> float:
         """Learning rate of ``step``, counted from 0: linear warm-up, then constant, cosine or linear (to 0)."""
@@ -148,14 +152,14 @@ class Sampling(Strict):
 
     def path_for(self, training: Training) -> torch.Tensor:
         """Time vectors of the path, ``(steps+1, streams)``. Raises `UserError` if schedule and steps do not fit."""
-        names = [stream.name for stream in training.streams]
+        names = training.stream_names
         self.guidance.check(names)
         for name, a in self.shift.items():
             if name not in names or a <= 0:
                 raise UserError(
                     f"shift.{name}={a}: needs the name of a stream, {nearest(name, names)}, and a value > 0"
                 )
-        schedule = training.schedule if self.path is None else self.path.over(len(training.streams))
+        schedule = training.schedule if self.path is None else self.path.over(names)
         path = schedule.path(self.steps)
         return torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
 

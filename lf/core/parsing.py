@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml import YAMLError
 
 from lf.core.errors import UserError, nearest
 
@@ -44,6 +45,14 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
+
+
+def read_yaml(name: str, key: str) -> Any:
+    """What the YAML file ``name`` holds. Raises `UserError`, which says ``key=name``, if it cannot be read."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(name))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{key}={name}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
