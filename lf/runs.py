@@ -131,6 +131,8 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
     if config.guidance.guide:  # the same run, given as an id or as a folder
         guide = find_training(config.guidance.guide, training.runtime)
         what["guidance"] = {**what["guidance"], "guide": guide.id}
+    if config.given_data:
+        what["given_data"] = data.digest(config.given_data, training.resolution)
     path = config.path_for(training)
     name = identity(what, path.tolist())
     schedule = (config.path or training.schedule).over(training.stream_names)

@@ -22,7 +22,7 @@ from pydantic import (
 
 from lf import schedules
 from lf.core.errors import UserError, nearest
-from lf.core.parsing import Strict, parse
+from lf.core.parsing import Strict, optional, parse
 from lf.core.plugins import by_name
 from lf.core.runtime import Runtime
 from lf.diffusion.flow import shift
@@ -39,10 +39,15 @@ AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]
 DType = Literal["float32", "bfloat16"]
 Decays = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(lambda v: _listed(v, int | float))]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: _listed(v, str))]
+Given = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], BeforeValidator(lambda v: _at_one(_listed(v, str)))]
 
 
 def _listed(value: Any, single: Any) -> Any:
     return (value,) if isinstance(value, single) else value
+
+
+def _at_one(value: Any) -> Any:
+    return {name: 1.0 for name in value} if isinstance(value, tuple | list) else value
 
 
 class Source(Strict):
@@ -145,13 +150,29 @@ class Sampling(Strict):
     solver: Literal["heun", "heun_per_stream", "euler"] = Field("heun", description="see lf.diffusion.solver.sample")
     t_clip: float = Field(0.05, gt=0, le=1, description="lower bound of 1-t in the velocity")
     latent_noise: float = Field(0.0, ge=0, lt=1, description="share of fresh noise in finished latents (LF Table 7)")
+    given: Given = optional(
+        {}, description="streams taken from held-out images: [tiny], or their times, given.tiny=0.8"
+    )
+    given_data: str = optional(
+        "", description="data set of these images; by default what the training's data holds out"
+    )
     guidance: Guidance = Guidance()
     weights: str = Field("ema", pattern=r"^(raw|ema\d*)$", description="ema, ema2, … or raw")
     dtype: DType = Field("float32", description="number format of matrix products (autocast)")
     seed: int = Field(0, ge=0, description="seed of the images' noise")
 
+    @model_validator(mode="after")
+    def _needed(self) -> Self:
+        if self.given_data and not self.given:
+            raise ValueError(f"given_data={self.given_data}: needs given, the streams that are taken from it")
+        return self
+
     def path_for(self, training: Training) -> torch.Tensor:
-        """Time vectors of the path, ``(steps+1, streams)``. Raises `UserError` if schedule and steps do not fit."""
+        """Time vectors of the path, ``(steps+1, streams)``; without the steps in which only given streams would move.
+
+        Raises:
+            UserError: schedule and steps do not fit, a name is no stream's, or no stream is left to generate.
+        """
         names = training.stream_names
         self.guidance.check(names)
         for name, a in self.shift.items():
@@ -159,9 +180,22 @@ class Sampling(Strict):
                 raise UserError(
                     f"shift.{name}={a}: needs the name of a stream, {nearest(name, names)}, and a value > 0"
                 )
+        for name in self.given:
+            if name not in names:
+                raise UserError(f"given.{name}: no such stream; {nearest(name, names)}")
         schedule = training.schedule if self.path is None else self.path.over(names)
         path = schedule.path(self.steps)
-        return torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
+        path = torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
+        if self.given:
+            for i, name in enumerate(names):
+                path[:, i] = self.given.get(name, path[:, i])
+            path = torch.cat([path[:1], path[1:][(path.diff(dim=0) != 0).any(1)]])
+            if len(path) == 1:
+                raise UserError(
+                    f"given=[{', '.join(self.given)}]: no stream is left to generate along the path {schedule.name} of "
+                    f"{', '.join(names)}"
+                )
+        return path
 
 
 class ScoringConfig(Strict):

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
 from lf.core.errors import UserError, nearest
@@ -17,6 +17,11 @@ class Strict(BaseModel):
     """Base of all configs: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def optional(default: Any, **about: Any) -> Any:
+    """A field that is left out of dumps, and so of a run's identity, while it has its default value."""
+    return Field(default, exclude_if=lambda value: value == default, **about)
 
 
 def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C:

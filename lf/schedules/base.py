@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from lf.core.errors import UserError, nearest
-from lf.core.parsing import explain
+from lf.core.parsing import explain, optional
 from lf.core.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ class Times(NamedTuple):
 
     t: Tensor
     weight: Tensor
-
-
-def optional(default: Any, **about: Any) -> Any:
-    """A field that is left out of the schedule's dump, and so of a run's identity, while it has its default."""
-    return Field(default, exclude_if=lambda value: value == default, **about)
 
 
 class Schedule(Plugin):

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from lf.core.errors import UserError, nearest
-from lf.schedules.base import LogitNormals, Times, optional
+from lf.core.parsing import optional
+from lf.schedules.base import LogitNormals, Times
 
 
 def _groups(value: Any) -> Any:

@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from lf.core.parsing import optional
 from lf.diffusion.flow import shift, shift_derivative
-from lf.schedules.base import Curved, LogitNormals, optional
+from lf.schedules.base import Curved, LogitNormals
 
 
 class Delayed(Curved):

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from lf.core.errors import UserError, nearest
-from lf.core.parsing import read_yaml
-from lf.schedules.base import Curved, LogitNormals, Schedule, optional
+from lf.core.parsing import optional, read_yaml
+from lf.schedules.base import Curved, LogitNormals, Schedule
 
 STEPS = "piece_steps"
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lf.schedules.base import optional
+from lf.core.parsing import optional
 from lf.schedules.offset import Delayed
 
 
