@@ -117,6 +117,18 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def nested(flattened: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`, for configs without lists of mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in flattened.items():
+        *above, last = key.split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return tree
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())

@@ -1,6 +1,5 @@
 """Checks before anything is submitted."""
 
-import math
 import shutil
 from pathlib import Path
 
@@ -70,14 +69,9 @@ def _check_schedule(schedule: Schedule) -> None:
     if not (t.isfinite().all() and t.min() >= 0 and t.max() <= 1 and weight.isfinite().all() and weight.min() >= 0):
         raise UserError(f"schedule={schedule.name}: sample gives times outside [0, 1] or weights below 0")
     if schedule.has_path:
-        path = schedule.path(_steps(schedule))
+        path = schedule.path(schedule.steps_from(12 * schedule.streams))
         if (path.diff(dim=0) < 0).any() or path[0].any():
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
-
-
-def _steps(schedule: Schedule) -> int:
-    """A number of steps that can be divided among the streams, or groups of them."""
-    return math.lcm(24, *range(1, schedule.streams + 1))
 
 
 def _draw(schedules: list[Schedule], file: Path) -> None:
@@ -93,5 +87,5 @@ def _draw(schedules: list[Schedule], file: Path) -> None:
     for ax, schedule in zip(axes.flat, schedules, strict=False):
         ax.set_axis_on()
         parameters = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
-        schedule.plot(ax, steps=_steps(schedule), n=500, title=" ".join([schedule.name, *parameters]))
+        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *parameters]))
     figure.savefig(file, dpi=110)

@@ -183,6 +183,11 @@ class Sampling(Strict):
         for name in self.given:
             if name not in names:
                 raise UserError(f"given.{name}: no such stream; {nearest(name, names)}")
+        if self.given and not self.given_data and training.data.partition(":")[0] in ("", "shards"):
+            raise UserError(
+                f"given=[{', '.join(self.given)}]: data={training.data} holds out no images; give "
+                "given_data=shards:PATH or given_data=folder:PATH of images that the training did not see"
+            )
         schedule = training.schedule if self.path is None else self.path.over(names)
         path = schedule.path(self.steps)
         path = torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)

@@ -21,7 +21,7 @@ class GivenStreams:
         classes: number of classes of the network.
 
     Raises:
-        UserError: there are no held-out images, or they have other classes.
+        UserError: the images have other classes.
     """
 
     def __init__(self, config: Training, sampling: Sampling, classes: int):
@@ -38,15 +38,7 @@ class GivenStreams:
         cache = config.runtime.cache
         if name:
             return data.open(name, config.resolution, cache)
-        held_out = (
-            None if config.data.startswith("shards:") else data.load(config.data, config.resolution, "test", cache)
-        )
-        if not held_out:
-            raise UserError(
-                f"given=[{', '.join(self.sampling.given)}]: data={config.data} holds out no images; give "
-                "given_data=shards:PATH or given_data=folder:PATH of images that the training did not see"
-            )
-        return held_out
+        return data.load(config.data, config.resolution, "test", cache)
 
     @cached_property
     def _rows(self) -> list[Tensor]:

@@ -122,6 +122,10 @@ class Schedule(Plugin):
             raise UserError(f"steps={steps}: {self.name} needs at least 1")
         return self.curve(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 
+    def steps_from(self, least: int) -> int:
+        """The smallest number of steps, ``least`` or more, that the path can be divided into."""
+        return least
+
     def over(self, streams: int | Sequence[str]) -> Self:
         """The same schedule for other streams, given by their number or their names, pixels first.
 
@@ -163,7 +167,7 @@ class Schedule(Plugin):
         seen = times.weight[:, [0, y]].sum(1) > 0
         ax.scatter(times.t[seen, 0], times.t[seen, y], s=2, alpha=0.25, color="0.5", linewidths=0, rasterized=True)
         if self.has_path:
-            path = self.path(steps)
+            path = self.path(self.steps_from(steps))
             ax.plot(path[:, 0], path[:, y], marker=".", markersize=3, linewidth=1.2, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="$t$ pixels")
         ax.set_ylabel("$t$ latent" if y else "$t$ pixels")

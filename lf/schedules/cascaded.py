@@ -90,16 +90,18 @@ class Cascaded(LogitNormals):
         own = self.stages * u[..., None] - u.new_tensor(self.ranks)
         return torch.where((own >= 0) & (own < 1), self.stages * own.new_tensor(self._ends()), 0.0)
 
+    def steps_from(self, least: int) -> int:
+        return least + -least % self.stages
+
     def path(self, steps: int) -> Tensor:
         """Equal steps, and the same number of them for every stage. ``steps`` must be a multiple of `stages`."""
-        stages = self.stages
-        if steps < 1 or steps % stages:
-            better = max(steps + -steps % stages, stages)
+        better = self.steps_from(max(steps, 1))
+        if steps != better:
             raise UserError(
-                f"steps={steps}: cascaded gives each of its {stages} stages equally many; "
-                f"use a multiple of {stages}, such as {better}"
+                f"steps={steps}: cascaded gives each of its {self.stages} stages equally many; "
+                f"use a multiple of {self.stages}, such as {better}"
             )
-        share = steps // stages
+        share = steps // self.stages
         return self._times(torch.arange(steps + 1, dtype=torch.float64) / share)  # exact at the ends of the stages
 
     def _times(self, phase: Tensor) -> Tensor:

@@ -165,4 +165,5 @@ def test_the_command_draws_them(trained: Training, tmp_path: Path) -> None:
 def test_what_holds_out_no_images_is_told_so(trained: Training) -> None:
     shards = trained.model_copy(update={"data": "shards:x"})
     with pytest.raises(UserError, match="data=shards:x holds out no images; give given_data="):
-        LatentForcing(shards, 10).given_streams(sampling(GIVEN))
+        sampling(GIVEN, "path=cascaded").path_for(shards)
+    assert sampling(GIVEN, "path=cascaded", "given_data=digits").path_for(shards).shape == (4, 2)
