@@ -113,7 +113,8 @@ def film(model: LatentForcing) -> dict[str, Tensor]:
     A latent is shown by the three principal axes of its final values.
     """
     schedule = model.config.schedule
-    path = (schedule if schedule.has_path else schedules.create("shifted").over(len(model.streams))).path(STEPS)
+    schedule = schedule if schedule.has_path else schedules.create("shifted").over(len(model.streams))
+    path = schedule.path(schedule.steps_from(STEPS))
     y = model.labels(range(FILMED))
     states: list[tuple[list[float], list[Tensor]]] = []
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import flat
+from analysis.results import GIVEN, flat
 from lf.core.errors import UserError
 
 QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
@@ -18,7 +18,8 @@ def comparable(frame: pd.DataFrame) -> None:
 
     N, feature spaces, their weights and references, weight average, solver, steps, sampling seed, batch and learning
     rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may
-    differ between cells, since questions vary them, but not between the seeds of one cell.
+    differ between cells, since questions vary them, but not between the seeds of one cell. Which streams were given may
+    differ only if a label says so.
 
     Raises:
         UserError: some differ; the message lists each such field, its values and their rows.
@@ -30,8 +31,8 @@ def comparable(frame: pd.DataFrame) -> None:
         of = {text: _fields(kind, text) for text in texts.unique()}
         keys = dict.fromkeys(key for fields in of.values() for key in fields)
         varied = [key for key in keys if len({fields.get(key) for fields in of.values()}) > 1]
-        _refuse(frame, kind, texts, of, [key for key in varied if not _asked(key)])
-        asked = [key for key in varied if _asked(key)]
+        _refuse(frame, kind, texts, of, [key for key in varied if not _asked(key, frame)])
+        asked = [key for key in varied if _asked(key, frame)]
         cells = [label for label in frame.attrs["labels"] if label != "seed"]
         if asked and cells:
             for _, part in frame.loc[texts.index].groupby(cells, dropna=False, sort=False):
@@ -47,8 +48,9 @@ def _fields(kind: str, text: str) -> dict[str, str]:
     return fields
 
 
-def _asked(key: str) -> bool:
-    return key.partition(".")[0] in QUESTION
+def _asked(key: str, frame: pd.DataFrame) -> bool:
+    told = {label.partition(".")[0] for label in frame.attrs["labels"]}
+    return key.partition(".")[0] in QUESTION or (key.partition(".")[0] in GIVEN and "given" in told)
 
 
 def _refuse(frame: pd.DataFrame, kind: str, texts: pd.Series, of: dict[str, dict[str, str]], keys: list[str]) -> None:

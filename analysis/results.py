@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 PAPER = RESULTS / "paper"
 PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
             "shift", "guidance", "dtype", "seed")  # fmt: skip
+GIVEN = ("given", "given_data")  # only in rows of images of which streams were given
 BUDGET = ("steps", "batch", "lr", "network", "ema")
 CURVE = 80  # exported points of a training curve
 
@@ -116,6 +117,18 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def nested(flattened: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`, for configs without lists of mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in flattened.items():
+        *above, last = key.split(".")
+        place = tree
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return tree
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
@@ -194,7 +207,7 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
     scores = {k: v for k, v in scored.items() if isinstance(v, float) and k not in hidden}
     return cell | {
         **scores,
-        "protocol": json.dumps({k: scored.get(k) for k in PROTOCOL}, sort_keys=True) if scored else None,
+        "protocol": json.dumps(_protocol(scored), sort_keys=True) if scored else None,
         "budget": json.dumps({k: budget.get(k) for k in BUDGET}, sort_keys=True) if budget else None,
         "n": scored.get("n"),
         "score": scored.get("score"),
@@ -205,6 +218,10 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
         "revision": scored.get("revision"),
         "machine": scored.get("machine"),
     }
+
+
+def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: scored.get(k) for k in PROTOCOL} | {k: scored[k] for k in GIVEN if k in scored}
 
 
 def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:

@@ -9,7 +9,8 @@ from analysis.protocol import shared
 
 SCORES = {  # decimals, better direction, name in tables
     "fd": (2, "↓", ""), "fid": (2, "↓", "FID"), "inception_score": (1, "↑", "IS"), "agreement": (2, "↑", "agreement"),
-    "class_accuracy": (2, "↑", "class"), "kid": (4, "↓", "KID"), "fd_clip_vit_b_32": (2, "↓", "FD-CLIP"),
+    "given_agreement": (2, "↑", "as given"), "class_accuracy": (2, "↑", "class"),
+    "kid": (4, "↓", "KID"), "fd_clip_vit_b_32": (2, "↓", "FD-CLIP"),
     "precision": (2, "↑", "precision"), "recall": (2, "↑", "recall"), "psnr": (1, "↑", "PSNR (dB)"),
     "rfd": (2, "↓", "rFD"), "rfid": (2, "↓", "rFID"),
 }  # fmt: skip

@@ -158,7 +158,7 @@ def write(
     config = training.model_dump(mode="json", exclude={"runtime"}) | {"source": source}
     replace(place / "config.json", json.dumps(config, indent=1))
     if args:
-        names = [stream.name for stream in training.streams]
+        names = training.stream_names
         drawn = evaluation_of(named, training.schedule.name, names[1] if latent else "", guide)
         parse(Evaluation, drawn, "evaluation")
         replace(place / DEFAULTS, OmegaConf.to_yaml({"evaluation": drawn}))
@@ -181,7 +181,7 @@ def _check(tensors: Mapping[str, Tensor], training: Training, classes: int, name
 
 
 def _summary(training: Training) -> str:
-    network, streams = training.network, " + ".join(stream.name for stream in training.streams)
+    network, streams = training.network, " + ".join(training.stream_names)
     parts = {f"experts of {network.expert_width}": network.expert_width, "REPA": network.repa_block is not None}
     size = f"{network.depth} blocks of {network.width}"
     return ", ".join([streams, size, *(name for name, there in parts.items() if there), f"{training.steps} steps"])

@@ -96,6 +96,9 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
         if isinstance(space, Judge):
             found |= space.reading(features["logits"], labels)
             found |= {f"real_{name}": value for name, value in real(space, training, config.n).items()}
+            if given := model.given_streams(config):
+                pictures = space.features(given.pictures(range(config.n), labels))
+                found |= space.likeness(features["logits"], pictures["logits"])
     kept = {"images": torch.cat(shown)[:KEPT_IMAGES], "labels": labels[:KEPT_IMAGES].clone()}
     replace_tensors(run.folder / "samples.safetensors", kept)
     row = run.config | {
@@ -128,6 +131,7 @@ def network_of(trained: TrainingRun, weights: str) -> LatentForcing:
     """The network of a training, ready to sample from; the last two are cached (a network and its guide)."""
     runtime = trained.training.runtime
     model = LatentForcing.from_pretrained(trained.folder, weights).to(join(runtime.torch_device).device)
+    model.config = trained.training  # with its runtime
     if runtime.compile:
         model.compile_blocks()
     return model

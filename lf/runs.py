@@ -212,9 +212,11 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
         what["guidance"] = {**what["guidance"], "guide": guide.id}
     if "data_digest" not in trained.config and config.needs_data and _may_differ(training.data, trained.config["data"]):
         what["data_digest"] = data.digest(training.data, training.resolution)
+    if config.given_data:
+        what["given_data"] = data.digest(config.given_data, training.resolution)
     path = config.path_for(training)
     name = identity(what, path.tolist())
-    schedule = (config.path or training.schedule).over(len(training.streams))
+    schedule = (config.path or training.schedule).over(training.stream_names)
     folder = Path(training.runtime.runs) / "evaluation" / name
     return EvaluationRun(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift}, path)
 

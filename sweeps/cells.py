@@ -122,7 +122,7 @@ class Launch(Strict):
 
     def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
         """The cells of a training: unguided and, if labels or a guide make a difference, guided (`GUIDED`)."""
-        names, known = [stream.name for stream in training.streams], GUIDED[self.preset]
+        names, known = training.stream_names, GUIDED[self.preset]
         how = known.get(" ".join(names), known[""])
         if how["kind"] == "autoguidance":
             how = how | {"guide": self.guide} if self.guide else known[""]

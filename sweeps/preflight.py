@@ -33,8 +33,8 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
     for trained, cells in planned.trainings.items():
         training = trained.training
         for cell in cells:
-            path = cell.evaluation.path or training.schedule
-            schedules.setdefault(path.model_dump_json(), path.over(len(training.streams)))
+            path = (cell.evaluation.path or training.schedule).over(training.stream_names)
+            schedules.setdefault(path.model_dump_json(), path)
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
@@ -69,7 +69,7 @@ def _check_schedule(schedule: Schedule) -> None:
     if not (t.isfinite().all() and t.min() >= 0 and t.max() <= 1 and weight.isfinite().all() and weight.min() >= 0):
         raise UserError(f"schedule={schedule.name}: sample gives times outside [0, 1] or weights below 0")
     if schedule.has_path:
-        path = schedule.path(12 * schedule.streams)
+        path = schedule.path(schedule.steps_from(12 * schedule.streams))
         if (path.diff(dim=0) < 0).any() or path[0].any():
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
 

@@ -93,7 +93,7 @@ def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None)
     surface(ax, found["times"], found["unexplained"][:2].mean(0), "share of both streams that is unexplained")
     for i, (name, schedule) in enumerate(list(schedules.followed(frame, runs).items())[:8]):
         if schedule.streams > 1:
-            path = schedule.path(24)
+            path = schedule.path(schedule.steps_from(24))
             ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color="w", linewidth=2.6)
             ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=f"C{i}", linewidth=1.4, label=name)
     edge = found["times"][-1].item()

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.figures.style import MARKERS, STYLES, subplots
-from analysis.results import configs
+from analysis.results import configs, nested
 from analysis.scores import path_label
 from lf import schedules
 from lf.diffusion.flow import snr
@@ -45,7 +45,7 @@ def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[dict[
     found: dict[str, dict[str, Any]] = {}
     for name in frame[frame.seed == frame.seed.min()].evaluation_id:
         config = {**shared, **own.get(name, {})}
-        values = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
+        values = nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
         if "name" in values:
             found[str(values)] = values
     return list(found.values())
@@ -56,10 +56,18 @@ def _named(found: list[dict[str, Any]]) -> dict[str, Schedule]:
     named: dict[str, Schedule] = {}
     for values in found:
         alike = [other for other in found if other["name"] == values["name"]]
-        varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k != "alpha"]
+        hidden = ("alpha", "names", "streams")
+        varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k not in hidden]
         title = path_label(values["name"], values.get("alpha", math.nan))
-        named[" ".join([title, *(f"{k} {values[k]}" for k in varied)])] = schedules.create(**values)
+        named[" ".join([title, *(_parameter(k, values[k]) for k in varied)])] = schedules.create(**values)
     return dict(list(named.items())[:MOST_SCHEDULES])
+
+
+def _parameter(key: str, value: Any) -> str:
+    """A parameter in a title; an order or points as ``tiny → pixels`` and ``0 0 → 0.05 0.7 → 1 1``."""
+    if isinstance(value, list) and value and all(isinstance(part, list) for part in value):
+        return " → ".join(" ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in part) for part in value)
+    return f"{key} {value}"
 
 
 def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
@@ -88,7 +96,7 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
     for i, ((name, schedule), colour) in enumerate(
         zip(found.items(), sns.color_palette("viridis", len(found)), strict=True)
     ):
-        path = schedule.path(steps)
+        path = schedule.path(schedule.steps_from(steps))
         ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=colour, marker=MARKERS[i % 8], markersize=3, label=name)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     ax.set(xlabel="$t$ pixels (1 = clean)", ylabel="$t$ latent (1 = clean)")

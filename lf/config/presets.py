@@ -6,11 +6,8 @@ unconditional is ``label_dropout=1``.
 
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from lf.core.errors import UserError, nearest
+from lf.core.parsing import read_yaml
 
 # fmt: off
 # JiT's recipe (arXiv 2511.13720): lr 5e-5 · batch / 256, 5 epochs of warm-up; one epoch is 1251 steps.
@@ -79,10 +76,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def _preset_file(name: str) -> dict[str, Any]:
-    try:
-        found = OmegaConf.to_container(OmegaConf.load(name))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"preset={name}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
+    found = read_yaml(name, "preset")
     sections: dict[str, Any] = {"training": {}, "evaluation": {}}
     for section, values in found.items() if isinstance(found, dict) else [(name, None)]:
         if section not in sections or not isinstance(values, dict):

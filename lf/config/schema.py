@@ -22,7 +22,7 @@ from pydantic import (
 
 from lf import schedules
 from lf.core.errors import UserError, nearest
-from lf.core.parsing import Strict, parse
+from lf.core.parsing import Strict, optional, parse
 from lf.core.plugins import by_name
 from lf.core.runtime import Runtime
 from lf.diffusion.flow import shift
@@ -39,10 +39,15 @@ AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]
 DType = Literal["float32", "bfloat16"]
 Decays = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(lambda v: _listed(v, int | float))]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: _listed(v, str))]
+Given = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], BeforeValidator(lambda v: _at_one(_listed(v, str)))]
 
 
 def _listed(value: Any, single: Any) -> Any:
     return (value,) if isinstance(value, single) else value
+
+
+def _at_one(value: Any) -> Any:
+    return {name: 1.0 for name in value} if isinstance(value, tuple | list) else value
 
 
 class Source(Strict):
@@ -97,8 +102,7 @@ class Training(Source):
             )
         if self.repa and self.repa.cell(self.network.patch) != self.network.patch:
             raise ValueError(f"repa={self.repa.name}: has more than one vector a token and cannot be aligned to")
-        self.streams  # noqa: B018 (an encoder may refuse the patch size)
-        object.__setattr__(self, "schedule", self.schedule.over(1 + len(self.latents)))
+        object.__setattr__(self, "schedule", self.schedule.over(self.stream_names))
         return self
 
     @property
@@ -112,6 +116,11 @@ class Training(Source):
         patch = self.network.patch
         latents = (encoder.stream(self.resolution, patch) for encoder in self.latents)
         return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
+
+    @property
+    def stream_names(self) -> list[str]:
+        """The names of the streams."""
+        return [stream.name for stream in self.streams]
 
     def lr_at(self, step: int) -> float:
         """Learning rate of ``step``, counted from 0: linear warm-up, then constant, cosine or linear (to 0)."""
@@ -141,23 +150,57 @@ class Sampling(Strict):
     solver: Literal["heun", "heun_per_stream", "euler"] = Field("heun", description="see lf.diffusion.solver.sample")
     t_clip: float = Field(0.05, gt=0, le=1, description="lower bound of 1-t in the velocity")
     latent_noise: float = Field(0.0, ge=0, lt=1, description="share of fresh noise in finished latents (LF Table 7)")
+    given: Given = optional(
+        {}, description="streams taken from held-out images: [tiny], or their times, given.tiny=0.8"
+    )
+    given_data: str = optional(
+        "", description="data set of these images; by default what the training's data holds out"
+    )
     guidance: Guidance = Guidance()
     weights: str = Field("ema", pattern=r"^(raw|ema\d*)$", description="ema, ema2, … or raw")
     dtype: DType = Field("float32", description="number format of matrix products (autocast)")
     seed: int = Field(0, ge=0, description="seed of the images' noise")
 
+    @model_validator(mode="after")
+    def _needed(self) -> Self:
+        if self.given_data and not self.given:
+            raise ValueError(f"given_data={self.given_data}: needs given, the streams that are taken from it")
+        return self
+
     def path_for(self, training: Training) -> torch.Tensor:
-        """Time vectors of the path, ``(steps+1, streams)``. Raises `UserError` if schedule and steps do not fit."""
-        names = [stream.name for stream in training.streams]
+        """Time vectors of the path, ``(steps+1, streams)``; without the steps in which only given streams would move.
+
+        Raises:
+            UserError: schedule and steps do not fit, a name is no stream's, or no stream is left to generate.
+        """
+        names = training.stream_names
         self.guidance.check(names)
         for name, a in self.shift.items():
             if name not in names or a <= 0:
                 raise UserError(
                     f"shift.{name}={a}: needs the name of a stream, {nearest(name, names)}, and a value > 0"
                 )
-        schedule = training.schedule if self.path is None else self.path.over(len(training.streams))
+        for name in self.given:
+            if name not in names:
+                raise UserError(f"given.{name}: no such stream; {nearest(name, names)}")
+        if self.given and not self.given_data and training.data.partition(":")[0] in ("", "shards"):
+            raise UserError(
+                f"given=[{', '.join(self.given)}]: data={training.data} holds out no images; give "
+                "given_data=shards:PATH or given_data=folder:PATH of images that the training did not see"
+            )
+        schedule = training.schedule if self.path is None else self.path.over(names)
         path = schedule.path(self.steps)
-        return torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
+        path = torch.stack([shift(t, self.shift.get(name, 1.0)) for name, t in zip(names, path.T, strict=True)], 1)
+        if self.given:
+            for i, name in enumerate(names):
+                path[:, i] = self.given.get(name, path[:, i])
+            path = torch.cat([path[:1], path[1:][(path.diff(dim=0) != 0).any(1)]])
+            if len(path) == 1:
+                raise UserError(
+                    f"given=[{', '.join(self.given)}]: no stream is left to generate along the path {schedule.name} of "
+                    f"{', '.join(names)}"
+                )
+        return path
 
 
 class ScoringConfig(Strict):
@@ -181,14 +224,14 @@ class ScoringConfig(Strict):
                 raise ValueError(f"reference.{name}: no such feature space here; {nearest(name, self.features)}")
         return self
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether some score compares with the data set, and not with a given file."""
-        return any(name not in self.reference for name in self.features)
-
 
 class Evaluation(Sampling, ScoringConfig):
     """An evaluation: all fields, the training run and the references (or the judge) are its identity."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it uses the training's images: for a score without a given reference, or for given streams."""
+        return bool(self.given) or any(name not in self.reference for name in self.features)
 
 
 def identity(*parts: Any) -> str:

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
 
 from lf.core.errors import UserError, nearest
 
@@ -16,6 +17,11 @@ class Strict(BaseModel):
     """Base of all configs: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def optional(default: Any, **about: Any) -> Any:
+    """A field that is left out of dumps, and so of a run's identity, while it has its default value."""
+    return Field(default, exclude_if=lambda value: value == default, **about)
 
 
 def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C:
@@ -44,6 +50,14 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
+
+
+def read_yaml(name: str, key: str) -> Any:
+    """What the YAML file ``name`` holds. Raises `UserError`, which says ``key=name``, if it cannot be read."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(name))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{key}={name}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def sample(
     noise: Sequence[Tensor],
     path: Tensor,
     solver: str = "heun",
-    renoise: tuple[float, Sequence[Tensor]] | None = None,
+    renoise: tuple[float, Sequence[Tensor | None]] | None = None,
 ) -> list[Tensor]:
     """Integrates every stream from noise to data.
 
@@ -28,14 +28,15 @@ def sample(
         noise: one ``(B, C, H, W)`` per stream.
         path: times ``(steps+1, streams)``, non-decreasing.
         solver: ``heun``, ``heun_per_stream`` or ``euler``.
-        renoise: ``(share, noise)``: mixes fresh noise into each stream that is finished before the last step,
-            ``z ← (1-share) z + share noise``, whose time for the model is then ``(1-share) t`` (LF Table 7).
+        renoise: ``(share, noise)``: mixes fresh noise into each stream that moved and is finished before the last step,
+            ``z ← (1-share) z + share noise``, whose time for the model is then ``(1-share) t`` (LF Table 7). A stream
+            without noise (None) is left as it is.
 
     Returns:
         The streams at the end of the path, one ``(B, C, H, W)`` per stream.
     """
     z, times = list(noise), path.tolist()
-    last, done = times[-1], [False] * len(noise)
+    first, last, done = times[0], times[-1], [False] * len(noise)
     for step, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True), 1):
         dt = [b - a for a, b in zip(now, then, strict=True)]
         moves = [d > 0 for d in dt]
@@ -54,9 +55,10 @@ def sample(
                     ahead[i] = _step(z[i], (slope[i] + other) / 2, dt[i])  # type: ignore[operator]
         z = ahead
         for i in range(len(z)):
-            if renoise and not done[i] and then[i] == last[i] and then != last:
+            fresh = renoise[1][i] if renoise else None
+            if renoise and fresh is not None and not done[i] and first[i] < then[i] == last[i] and then != last:
                 done[i] = True
-                z[i] = (1 - renoise[0]) * z[i] + renoise[0] * renoise[1][i]
+                z[i] = (1 - renoise[0]) * z[i] + renoise[0] * fresh
     return z
 
 

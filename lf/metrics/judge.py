@@ -122,6 +122,16 @@ class Judge(Space):
             shares |= {f"agreement_{kind}": value.float().mean().item() for kind, value in agree.items()}
         return shares
 
+    def likeness(self, logits: Tensor, given: Tensor) -> dict[str, float]:
+        """How much images agree with the pictures that streams were given of; both by their logits.
+
+        Returns:
+            ``given_agreement``: share of images in which the judge reads every fact as in the picture.
+        """
+        pairs = zip(self.net.facts_of(logits).values(), self.net.facts_of(given).values(), strict=True)
+        same = torch.stack([a.argmax(1) == b.argmax(1) for a, b in pairs])
+        return {"given_agreement": same.all(0).float().mean().item()}
+
 
 def judge_from(file: Path) -> JudgeNet:
     """Loads a judge's network from ``file``, frozen."""

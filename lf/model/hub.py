@@ -53,7 +53,9 @@ class HubFiles(ModelHubMixin):
         tensors, _ = checkpoint.read(file, weights)
         if "label.weight" not in tensors:
             raise UserError(f"{file}: has no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")
-        model: Any = cls(training_of(folder), classes=tensors["label.weight"].shape[0] - 1)  # type: ignore[call-arg]
+        place = folder.absolute()
+        store = {"runtime": {"runs": str(place.parents[1])}} if place.parent.name == "training" else {}
+        model: Any = cls(training_of(folder, **store), classes=tensors["label.weight"].shape[0] - 1)  # type: ignore[call-arg]
         checkpoint.fill(model.network, tensors, file)
         model.folder = folder
         return model.eval().requires_grad_(False)

@@ -244,12 +244,9 @@ def _path_of(args: Mapping[str, Any], schedule: str) -> dict[str, Any]:
     if schedule not in ("shifted", "independent") or not offset and schedule == "shifted":
         return {}
     alpha = shift if schedule == "shifted" else shift**2
-    if offset and alpha != 1:
-        raise UserError(
-            f"dino_pixel_offset={offset:g} with dino_pixel_shift={shift:g}: a path with both is not supported; give "
-            "schedule=NAME"
-        )
-    return {"name": "offset", "offset": offset} if offset else {"name": "shifted", "alpha": alpha}
+    if alpha == 1 and offset:
+        return {"name": "offset", "offset": offset}
+    return {"name": "shifted", "alpha": alpha} | ({"offset": offset} if offset else {})
 
 
 def few(keys: list[str]) -> str:

@@ -16,6 +16,7 @@ from lf.data import to_uint8
 from lf.diffusion.solver import sample
 from lf.encoders import Codec
 from lf.model.decoder import decoder_of
+from lf.model.given import GivenStreams
 from lf.model.velocity import GuidedVelocity
 from lf.network import Network
 
@@ -67,13 +68,31 @@ class ImageSampler(nn.Module):
             path: the times of ``sampling``'s path, if they are known already.
 
         Raises:
-            UserError: the guide is missing or has other streams or classes, or path and steps do not fit.
+            UserError: the guide is missing or has other streams or classes, path and steps do not fit, or there are no
+                images that streams could be given of.
         """
+        path = (sampling or Sampling()).path_for(self.config) if path is None else path
+        shown, codec = self.output_stream(path)
+        for z in self.all_streams(indices, sampling, labels=labels, guide=guide, batch=batch, path=path):
+            yield codec.decode(z[shown]) if codec else z[shown]
+
+    @torch.no_grad()
+    def all_streams(
+        self,
+        indices: range,
+        sampling: Sampling | None = None,
+        *,
+        labels: Tensor | None = None,
+        guide: "ImageSampler | None" = None,
+        batch: int = 125,
+        path: Tensor | None = None,
+    ) -> Iterator[list[Tensor]]:
+        """As `samples`, but all streams of the images: ``(n, C, H, W)`` each; also those that were given."""
         sampling = sampling or Sampling()
         path = sampling.path_for(self.config) if path is None else path
         device = next(self.parameters()).device
         weak = self._network_of(guide, sampling)
-        shown, codec = self.output_stream(path)
+        given = self.given_streams(sampling)
         labels = self.labels(indices) if labels is None else labels
         # Equal parts, so that the network is compiled for one shape; the last part is filled up with its last image.
         size = -(-len(indices) // -(-len(indices) // batch))
@@ -82,15 +101,22 @@ class ImageSampler(nn.Module):
         noise = self._noise_ahead([[indices[row] for row in part.tolist()] for part in parts], sampling)
         for start, part, noises in zip(starts, parts, noise, strict=True):
             first, *fresh = [[e.to(device) for e in streams] for streams in noises]
-            renoise = (sampling.latent_noise, fresh[0]) if fresh else None
+            renoise = (sampling.latent_noise, [None, *fresh[0][1:]]) if fresh else None
+            if given:
+                rows = [indices[row] for row in part.tolist()]
+                for i, x in given.streams(rows, labels[part], device).items():
+                    first[i] = path[0, i].item() * x + (1 - path[0, i].item()) * first[i]
             y = labels[part] if self.config.label_dropout < 1 else torch.full_like(part, self.classes)
             velocity = GuidedVelocity(
                 self.network, weak, sampling.guidance, sampling.t_clip, y.to(device), self.classes
             )
             with torch.autocast(device.type, torch.bfloat16, enabled=sampling.dtype == "bfloat16"):
                 z = sample(velocity, first, path, sampling.solver, renoise)
-            x = z[shown][: len(indices) - start]
-            yield codec.decode(x) if codec else x
+            yield [x[: len(indices) - start] for x in z]
+
+    def given_streams(self, sampling: Sampling) -> GivenStreams | None:
+        """Where ``sampling`` takes the streams from that it is given, if any."""
+        return GivenStreams(self.config, sampling, self.classes) if sampling.given else None
 
     def _network_of(self, guide: "ImageSampler | None", sampling: Sampling) -> Network | None:
         """The guide's network, if there is one. Raises `UserError` if it is missing or has other streams or classes."""

@@ -1,17 +1,20 @@
 """Interface of schedules: a training density over the cube of times, and a path through it.
 
 Streams are ordered as in the model: pixels first, then the latents. On a path, the latents come first, in their order,
-and the pixels last, unless a parameter reverses this.
+and the pixels last, unless a parameter says otherwise. A parameter can give values by stream name, such as
+``mean={tiny: -0.4}``; `Schedule.over` tells the schedule the names.
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
-from lf.core.errors import UserError
+from lf.core.errors import UserError, nearest
+from lf.core.parsing import explain, optional
 from lf.core.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -30,11 +33,69 @@ class Schedule(Plugin):
 
     A new schedule defines ``name``, its parameters, ``sample`` and ``curve``, and should pass the tests of
     `lf.schedules.conformance`.
+
+    Attributes:
+        BY_NAME: the parameters whose values are given by stream name.
     """
 
     streams: int = Field(2, ge=1, description="number of streams, pixels included")
+    names: tuple[str, ...] = optional((), description="names of the streams, where a value is given by name")
     t_clip: float = Field(0.05, gt=0, le=1, description="lower bound of 1-t in the training velocity")
     has_path: ClassVar[bool] = True
+    BY_NAME: ClassVar[tuple[str, ...]] = ()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # values by name are dicts
+
+    @model_validator(mode="after")
+    def _with_names(self) -> Self:
+        if self.names:
+            if len(self.names) != self.streams:
+                raise ValueError(f"names={list(self.names)}: must be {self.streams}, one per stream")
+            self.bind()
+        if not self.by_name:
+            self._set(names=())
+        return self
+
+    @property
+    def by_name(self) -> bool:
+        """Whether some value is given by stream name."""
+        return any(getattr(self, parameter) for parameter in self.BY_NAME)
+
+    def bind(self) -> None:
+        """Checks the values by name, once ``names`` are known. Values that need no name may be set without one.
+
+        Raises:
+            ValueError: no stream has such a name.
+        """
+        for parameter in self.BY_NAME:
+            values = getattr(self, parameter)
+            for name in values if isinstance(values, Mapping) else ():
+                if name not in self.names:
+                    raise ValueError(f"{parameter}.{name}: no such stream; {nearest(name, self.names)}")
+
+    def values(self, parameter: str, usual: Sequence[float]) -> list[float]:
+        """A parameter's value for each stream: by name if it is given, else the ``usual`` one.
+
+        Raises:
+            UserError: values are given by name, and the names are unknown.
+        """
+        given = getattr(self, parameter)
+        if not given:
+            return list(usual)
+        return [given.get(name, value) for name, value in zip(self.known_names(), usual, strict=True)]
+
+    def known_names(self) -> tuple[str, ...]:
+        """The names of the streams. Raises `UserError` if they are unknown."""
+        if not self.names:
+            raise UserError(
+                f"{self.name}: a value is given by stream name; give the streams' names, or use over(names)"
+            )
+        return self.names
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
 
     @abstractmethod
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
@@ -61,15 +122,27 @@ class Schedule(Plugin):
             raise UserError(f"steps={steps}: {self.name} needs at least 1")
         return self.curve(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
 
-    def over(self, streams: int) -> "Schedule":
-        """The same schedule for another number of streams. Raises `UserError` if it cannot be used with that number."""
-        if streams == self.streams:
+    def steps_from(self, least: int) -> int:
+        """The smallest number of steps, ``least`` or more, that the path can be divided into."""
+        return least
+
+    def over(self, streams: int | Sequence[str]) -> Self:
+        """The same schedule for other streams, given by their number or their names, pixels first.
+
+        Raises:
+            UserError: it cannot be used with so many streams, or a value is given for a stream that is not there.
+        """
+        names = () if isinstance(streams, int) or not self.by_name else tuple(streams)
+        number = streams if isinstance(streams, int) else len(streams)
+        if (number, names) == (self.streams, self.names):
             return self
         try:
-            return type(self)(**{**self.model_dump(), "streams": streams})
-        except ValidationError:
+            return type(self)(**{**self.model_dump(), "streams": number, "names": names})
+        except ValidationError as error:
+            if error.errors()[0]["loc"] != ("streams",):
+                raise UserError(explain(error, type(self), where=self.name)) from None
             raise UserError(
-                f"schedule={self.name}: cannot be used with {streams} stream(s); add a latent, such as latents=[tiny]"
+                f"schedule={self.name}: cannot be used with {number} stream(s); add a latent, such as latents=[tiny]"
             ) from None
 
     @property
@@ -94,7 +167,7 @@ class Schedule(Plugin):
         seen = times.weight[:, [0, y]].sum(1) > 0
         ax.scatter(times.t[seen, 0], times.t[seen, y], s=2, alpha=0.25, color="0.5", linewidths=0, rasterized=True)
         if self.has_path:
-            path = self.path(steps)
+            path = self.path(self.steps_from(steps))
             ax.plot(path[:, 0], path[:, y], marker=".", markersize=3, linewidth=1.2, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="$t$ pixels")
         ax.set_ylabel("$t$ latent" if y else "$t$ pixels")
@@ -113,26 +186,69 @@ class Schedule(Plugin):
 
 
 class LogitNormals(Schedule):
-    """Base of schedules that train one stream per sample, at a logit-normal time of that stream."""
+    """Base of schedules that train one stream per sample, at a logit-normal time of that stream.
+
+    For two streams the usual words say all; with several latents, ``mean``, ``std`` and ``share`` can say it by name.
+    """
 
     p_latent: float = Field(0.4, ge=0, le=1, description="share of samples that train a latent")
     D_mean: float = Field(-1.2, description="mean of the logit of a latent's time")
     D_std: float = Field(1.0, gt=0, description="standard deviation of the logit of a latent's time")
     P_mean: float = Field(-0.4, description="mean of the logit of the pixels' time")
     P_std: float = Field(0.8, gt=0, description="standard deviation of the logit of the pixels' time")
+    mean: dict[str, float] = optional({}, description="D_mean or P_mean by stream name")
+    std: dict[str, Annotated[float, Field(gt=0)]] = optional({}, description="D_std or P_std by stream name")
+    share: dict[str, Annotated[float, Field(ge=0, le=1)]] = optional(
+        {}, description="share of samples that train a stream, by name; the other streams divide the rest"
+    )
+    BY_NAME: ClassVar[tuple[str, ...]] = ("mean", "std", "share")
+
+    def bind(self) -> None:
+        """Says by the usual words what they can say, so that equal schedules are equal runs."""
+        super().bind()
+        pixels, *latents = self.names
+        for parameter, of_pixels, of_latents in (("mean", "P_mean", "D_mean"), ("std", "P_std", "D_std")):
+            given = dict(getattr(self, parameter))
+            self._set(**{of_pixels: given.pop(pixels, getattr(self, of_pixels))})
+            if len(latents) == 1:
+                self._set(**{of_latents: given.pop(latents[0], getattr(self, of_latents))})
+            self._set(**{parameter: {n: v for n, v in given.items() if v != getattr(self, of_latents)}})
+        total = sum(self.share.values())
+        if total > 1 + 1e-9 or (len(self.share) == self.streams and total < 1 - 1e-9):
+            raise ValueError(f"share={self.share}: the shares must add up to 1, or to less if a stream is left out")
+        if len(latents) == 1 and latents[0] in self.share:
+            self._set(p_latent=self.share[latents[0]], share={})
+        elif {*self.share} == {pixels}:
+            self._set(p_latent=1 - self.share[pixels], share={})
 
     def draw(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """The stream that each sample trains, ``(n,)`` integers, and that stream's time, ``(n,)`` in [0, 1].
 
         ``t = sigmoid(N(mean, std))``, with D_mean and D_std for latents and P_mean and P_std for pixels (LF).
         """
-        latent = torch.rand(n, generator=generator) < self.p_latent
-        if self.streams == 1:
-            latent = torch.zeros(n, dtype=torch.bool)
-        which = torch.randint(1, max(self.streams, 2), (n,), generator=generator)
+        uniform = torch.rand(n, generator=generator)
+        latent = torch.randint(1, max(self.streams, 2), (n,), generator=generator)
         normal = torch.randn(n, generator=generator)
-        t = torch.where(latent, self.D_mean + self.D_std * normal, self.P_mean + self.P_std * normal).sigmoid()
-        return which * latent, t
+        if self.share:
+            stream = (
+                torch.searchsorted(self._shares().roll(-1).cumsum(0)[:-1], uniform, right=True) + 1
+            ) % self.streams
+        else:
+            stream = latent * (uniform < self.p_latent) * (self.streams > 1)
+        latents = self.streams - 1
+        mean = torch.tensor(self.values("mean", [self.P_mean, *[self.D_mean] * latents]))
+        std = torch.tensor(self.values("std", [self.P_std, *[self.D_std] * latents]))
+        return stream, (mean[stream] + std[stream] * normal).sigmoid()
+
+    def _shares(self) -> Tensor:
+        """The share of samples that train each stream; streams without a given one divide the rest as p_latent says."""
+        latents = max(self.streams - 1, 1)
+        usual = [1 - self.p_latent, *[self.p_latent / latents] * latents]
+        given = [name in self.share for name in self.known_names()]
+        rest = sum(value for value, is_given in zip(usual, given, strict=True) if not is_given)
+        left = 1 - sum(self.share.values())
+        parts = [value * left / rest if rest else left / max(given.count(False), 1) for value in usual]
+        return torch.tensor(self.values("share", parts))
 
     def one_hot(self, stream: Tensor) -> Tensor:
         """Loss weights ``(n, streams)``: 1 for the stream that a sample trains, else 0."""

@@ -58,7 +58,7 @@ class ScheduleConformance:
             with pytest.raises(UserError):
                 self.schedule.path(self.steps[0])
             return
-        for steps in self.steps:
+        for steps in map(self.schedule.steps_from, self.steps):
             path = self.schedule.path(steps)
             assert path.dtype == torch.float64 and path.shape == (steps + 1, self.schedule.streams)
             assert (path[0] == 0).all(), "a path starts at noise, exactly"

@@ -116,7 +116,7 @@ class Space:
 
     def __init__(self, search: Search, trained: TrainingRun):
         self.search, self.trained = search, trained
-        self.streams = [stream.name for stream in trained.training.streams]
+        self.streams = trained.training.stream_names
         every = ("cfg", "autoguidance", "cfg_then_autoguidance")[: 3 if len(self.streams) > 1 else 2]
         self.kinds = search.kinds or (every if search.guide else every[:1])
         if not search.guide and self.kinds != every[:1]:

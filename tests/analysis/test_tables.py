@@ -10,7 +10,7 @@ import pytest
 from made import CELLS, made
 
 import analysis
-from analysis import export, results, tables
+from analysis import export, protocol, results, tables
 from lf.core.errors import UserError
 
 
@@ -107,6 +107,20 @@ def test_what_would_mix_protocols_is_refused_by_the_field_its_values_and_the_row
             refused(frame)
         assert said in str(error.value)
         assert "in 1 row (p_latent 0.4 guidance cfg seed 1)" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["given", "given.tiny"])
+def test_rows_of_given_streams_stand_beside_others_only_if_a_label_says_so(name: str, tmp_path: Path) -> None:
+    def half_given(labels: dict, row: dict) -> None:
+        if labels["p_latent"] == 0.8:
+            row["given"] = {"tiny": 1.0}
+
+    frame = analysis.load("p_latent", made(tmp_path, "p_latent", change=half_given))
+    with pytest.raises(UserError, match="given.tiny is "):
+        protocol.comparable(frame)
+    frame.attrs["labels"].append(name)
+    frame[name] = ["tiny" if p == 0.8 else None for p in frame.p_latent]
+    protocol.comparable(frame)
 
 
 def test_trainings_of_several_lengths_are_told_and_not_mixed_within_a_cell(tmp_path: Path) -> None:

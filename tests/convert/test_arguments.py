@@ -58,6 +58,14 @@ def test_every_mode_of_training_is_its_schedule(args: dict[str, Any], schedule: 
         ({"sample_mode": "shifted_independent_uniform", "dino_pixel_shift": 2.0}, shifted_path(12, 4)),  # its square
         ({"sample_mode": "shifted_independent_uniform"}, shifted_path(12, 1)),
         ({"sample_mode": "shifted_independent_uniform", "dino_pixel_offset": 0.1}, offset_path(12, 0.1)),
+        (
+            {"sample_mode": "dino_first_shifted_aligned", "dino_pixel_shift": 4.0, "dino_pixel_offset": 0.2},
+            shifted_path(12, 4, 0.2),
+        ),
+        (
+            {"sample_mode": "eval_shifted", "dino_pixel_shift": 3.0, "dino_pixel_offset": -0.3},
+            shifted_path(12, 9, -0.3),
+        ),
     ],
     ids=str,
 )
@@ -114,8 +122,6 @@ def test_the_files_guide_and_guidance_are_the_defaults_of_an_evaluation(tmp_path
         ({"mask_p": 0.5}, "mask_p=0.5"),
         ({"latent_model": "clip"}, "latent_model=clip: not supported"),
         ({"lr_schedule": "linear"}, "lr_schedule=linear"),
-        ({"sample_mode": "dino_first_shifted_aligned", "dino_pixel_shift": 4.0, "dino_pixel_offset": 0.2},
-         "dino_pixel_offset=0.2 with dino_pixel_shift=4"),
     ],
     ids=str,
 )  # fmt: skip
@@ -132,8 +138,6 @@ def test_what_cannot_come_over_is_refused_by_name(args: dict[str, Any], said: st
         ({"mask_p": 0.5}, ["schedule=cascaded"]),
         ({"lr_schedule": "linear"}, ["lr_schedule=linear"]),
         ({"latent_model": "clip"}, []),  # `converted` names the latent
-        ({"sample_mode": "dino_first_shifted_aligned", "dino_pixel_shift": 4.0, "dino_pixel_offset": 0.2},
-         ["schedule=shifted"]),
     ],
     ids=str,
 )  # fmt: skip

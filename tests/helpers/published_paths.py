@@ -34,22 +34,19 @@ def spread_path(steps: int, time: list[Callable], inverse: list[Callable]) -> li
     return [tuple(f(now) for f in time) for now in u]
 
 
-def shifted_path(steps: int, alpha: float) -> list[tuple[float, ...]]:
+def shifted_path(steps: int, alpha: float, offset: float = 0.0) -> list[tuple[float, ...]]:
+    """``offset > 0``: the latent leads. A stream is delayed, then shifted."""
     root = math.sqrt(alpha)
-    return spread_path(
-        steps,
-        [lambda u: f_shift(u, 1 / root), lambda u: f_shift(u, root)],
-        [lambda t: f_shift(t, root), lambda t: f_shift(t, 1 / root)],
-    )
+
+    def time(a: float, o: float) -> tuple[Callable, Callable]:
+        return lambda u: f_shift(max((u - o) / (1 - o), 0.0), a), lambda t: o + (1 - o) * f_shift(t, 1 / a)
+
+    pixel, dino = time(1 / root, max(offset, 0.0)), time(root, max(-offset, 0.0))
+    return spread_path(steps, [pixel[0], dino[0]], [pixel[1], dino[1]])
 
 
 def offset_path(steps: int, offset: float) -> list[tuple[float, ...]]:
-    """``offset > 0``: the latent leads."""
-    o = abs(offset)
-    lead: tuple[Callable, Callable] = (lambda u: u, lambda t: t)
-    lag: tuple[Callable, Callable] = (lambda u: max((u - o) / (1 - o), 0.0), lambda t: o + (1 - o) * t)
-    pixel, dino = (lag, lead) if offset > 0 else (lead, lag)
-    return spread_path(steps, [pixel[0], dino[0]], [pixel[1], dino[1]])
+    return shifted_path(steps, 1.0, offset)
 
 
 # ---------------------------------------------------------------------------------------------------- the sampler

@@ -134,6 +134,10 @@ PATHS = [
         ({"name": "offset", "offset": offset}, {}, partial(published_paths.offset_path, offset=offset))
         for offset in (-0.5, -0.1, 0.1, 0.3, 0.9)
     ),
+    *(
+        ({"name": "shifted", "alpha": a, "offset": o}, {}, partial(published_paths.shifted_path, alpha=a, offset=o))
+        for a, o in ((4, 0.2), (9, -0.3), (1 / 4, 0.5))
+    ),
 ]
 
 
@@ -183,6 +187,9 @@ TRAJECTORIES = [
     ),
     pytest.param(
         {"name": "offset", "offset": 0.4}, {}, {"kind": "cfg_then_autoguidance", "scale": SYSTEM}, id="offset, both"
+    ),
+    pytest.param(
+        {"name": "shifted", "alpha": 4, "offset": 0.2}, {}, {"kind": "cfg", "scale": SYSTEM}, id="with offset"
     ),
 ]
 

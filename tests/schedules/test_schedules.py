@@ -8,6 +8,7 @@ from lf.core.errors import UserError
 from lf.diffusion import flow
 from lf.schedules.conformance import ScheduleConformance
 
+THREE, FOUR = ["pixels", "tiny", "small"], ["pixels", "tiny", "small", "grey"]
 CASES = [
     ("pixel_only", {}),
     ("pixel_only", {"streams": 2, "P_mean": 0.0, "P_std": 1.2}),
@@ -28,6 +29,36 @@ CASES = [
     ("offset", {"offset": 0}),
     ("offset", {"streams": 3, "offset": 0.7}),
     ("offset", {"streams": 3, "offset": -0.2}),
+    ("cascaded", {"names": ["pixels", "tiny"], "order": ["pixels", "tiny"], "early": 0.5}),
+    ("cascaded", {"streams": 3, "names": THREE, "order": [["tiny", "small"], "pixels"], "latent_max": 0.9}),
+    ("cascaded", {"streams": 3, "names": THREE, "order": ["small", "pixels", "tiny"], "mean": {"small": 0.3}}),
+    ("cascaded", {"streams": 4, "names": FOUR, "order": ["grey", ["tiny", "pixels"], "small"], "share": {"grey": 0.7}}),
+    ("cascaded", {"names": ["pixels", "tiny"], "order": [["pixels", "tiny"]]}),
+    ("shifted", {"alpha": 4, "offset": 0.2}),
+    ("shifted", {"streams": 3, "alpha": 1 / 9, "offset": -0.6}),
+    (
+        "shifted",
+        {"streams": 4, "names": FOUR, "shift": {"tiny": 5, "pixels": 0.1}, "delay": {"grey": 0.4, "tiny": 0.1}},
+    ),
+    ("offset", {"streams": 3, "names": THREE, "delay": {"tiny": 0.3}, "std": {"tiny": 0.5, "small": 2}}),
+    ("points", {}),
+    ("points", {"points": [[0, 0], [0.05, 0.7], [1, 1]]}),
+    ("points", {"points": [[0, 0], [0, 1], [1, 1]], "piece_steps": [5, 7]}),
+    ("points", {"points": [[0, 0, 0], [0.3, 0, 0.9], [0.3, 0.5, 1], [1, 1, 1]], "piece_steps": [1, 2, 1]}),
+    (
+        "points",
+        {
+            "streams": 4,
+            "names": FOUR,
+            "mean": {"grey": 0.0},
+            "points": {
+                "grey": [0, 0.2, 0.2, 1],
+                "pixels": [0, 0, 0.1, 1],
+                "tiny": [0, 0.9, 1, 1],
+                "small": [0, 0.5, 0.9, 1],
+            },
+        },
+    ),
     ("independent", {}),
     ("independent", {"streams": 3, "time_shift": 2}),
 ]
@@ -55,6 +86,7 @@ def test_over_more_streams_keeps_all_other_parameters() -> None:
     assert three == schedules.create("shifted", alpha=4, p_latent=0.7, streams=3)
     with pytest.raises(UserError, match="1 stream"):
         three.over(1)
+    assert three.over(["pixels", "tiny", "small"]) == three, "it needs no names"
 
 
 def test_the_loss_is_the_weighted_squared_difference_of_velocities() -> None:

@@ -16,8 +16,9 @@ NAMES = sorted(questions())
 
 def test_every_question_of_the_paper_has_a_sweep() -> None:
     assert NAMES == [
-        "components", "diffusability", "distillation", "inference_noise", "latent_noise", "order_ablation",
-        "p_latent", "p_mean_d_mean", "repa_placement", "single_schedule", "system",
+        "attribution", "components", "conditioning_order", "diffusability", "distillation", "inference_noise",
+        "latent_noise", "lead", "order_ablation", "p_latent", "p_mean_d_mean", "repa_placement", "single_schedule",
+        "system",
     ]  # fmt: skip
 
 
@@ -56,6 +57,32 @@ def test_the_single_schedules_draw_the_times_of_a_latent_alike() -> None:
     assert {cell.training.schedule.model_dump()["D_mean"] for cell in cells} == {-0.4}
     given = questions()["single_schedule"].cells(settings(["schedule.D_mean=-1.5"]))
     assert {cell.training.schedule.model_dump()["D_mean"] for cell in given} == {-1.5}
+
+
+def test_every_order_of_up_to_three_streams_is_trained_and_sampled() -> None:
+    cells = list(questions()["conditioning_order"].cells(settings([])))
+    orders = {}
+    for cell in cells:
+        if cell.labels["guidance"] == "none":
+            orders.setdefault((cell.labels["latents"], cell.labels["model"]), []).append(cell.labels["order"])
+        assert len(cell.run.path) == 25 and cell.run.path[-1].eq(1).all()  # type: ignore[attr-defined]
+    assert {len(found) for (latents, _), found in orders.items() if " and " in latents} == {7}
+    assert {len(found) for (latents, _), found in orders.items() if " and " not in latents} == {3}
+    assert len({cell.trained.id for cell in cells}) == 3 + 1 + 7 + 1
+
+
+def test_the_trainings_of_lead_are_those_of_order_ablation() -> None:
+    of = {name: {c.trained.id for c in questions()[name].cells(settings([]))} for name in ("lead", "order_ablation")}
+    assert of["lead"] < of["order_ablation"] and len(of["lead"]) == 1
+
+
+def test_what_attribution_gives_is_told_by_a_label() -> None:
+    for words in ([], ["preset=imagenet256", "data=shards:x", "evaluation.given_data=shards:y"]):
+        for cell in questions()["attribution"].cells(settings(words)):
+            given = cell.labels["given"] != "no"
+            assert cell.evaluation.given == ({cell.labels["latent"]: 1 - cell.labels["noise"]} if given else {})
+            assert bool(cell.evaluation.given_data) == (given and bool(words))
+            assert cell.evaluation.latent_noise == (0 if given else cell.labels["noise"])
 
 
 @pytest.mark.slow
