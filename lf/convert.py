@@ -29,7 +29,8 @@ from lf.core.errors import UserError
 from lf.core.parsing import merge, overrides, parse
 from lf.model.public import ENCODERS, Architecture, convert, evaluation_of, few, recipe_of
 from lf.network import Network
-from lf.storage.atomic import replace, replace_tensors, sha256
+from lf.storage import verified
+from lf.storage.atomic import replace, sha256
 from lf.storage.checkpoint import NAME, part
 from lf.storage.pickles import NotReadable, unpickle
 
@@ -155,7 +156,7 @@ def write(
     _check(tensors, training, found.classes, list(file["weights"]))
     owners = {value.data_ptr(): key for key, value in tensors.items()}  # safetensors files cannot share storage
     tensors = {key: value if owners[value.data_ptr()] == key else value.clone() for key, value in tensors.items()}
-    replace_tensors(place / NAME, tensors, {"step": str(training.steps)})
+    verified.write(place / NAME, tensors, {"step": str(training.steps)})
     config = training.model_dump(mode="json", exclude={"runtime"}) | {"source": source}
     replace(place / "config.json", json.dumps(config, indent=1))
     if args:

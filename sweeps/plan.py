@@ -7,6 +7,7 @@ from typing import Any
 
 from lf.core.runtime import Runtime
 from lf.runs import Run, TrainingRun
+from lf.storage.json_files import read_json
 from sweeps.cells import Cell, titled
 from sweeps.jobs.state import entry
 from sweeps.jobs.task import Task, TrainEval
@@ -77,7 +78,7 @@ def why_new(run: Run) -> str:
     for file in run.folder.parent.glob("*/config.json"):
         if file.parent == run.folder:  # the run itself, begun already
             continue
-        other = dict(_flat(json.loads(file.read_text())))
+        other = dict(_flat(read_json(file) or {}))
         change = [
             f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)
         ]

@@ -5,6 +5,7 @@ Imports no torch.
 
 import argparse
 import inspect
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -22,19 +23,30 @@ COLUMNS = 80  # width of every help text
 
 
 def run_command(main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command's ``main(argv)``: a `UserError` becomes one line on stderr and exit code 2."""
+    """Runs a command's ``main(argv)``: a `UserError`, or a file that fails, becomes one line and exit code 2."""
     try:
         main(sys.argv[1:])
     except UserError as error:
-        line = " ".join(str(error).split())
-        sys.stderr.write(f"error: {line}\n")  # one write: other processes also write to stderr
-        sys.exit(2)
+        _exit(str(error))
+    except BrokenPipeError:  # whoever read the output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _exit("; ".join([f"{error.filename}: {error.strerror}", *getattr(error, "__notes__", ())]))
     except preemption.Stopped as stopped:
         print(f"stopped ({stopped}); the same command resumes it", file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _exit(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    sys.stderr.write(f"error: {line}\n")  # one write: other processes also write to stderr
+    sys.exit(2)
 
 
 def config_from(

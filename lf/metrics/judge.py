@@ -1,12 +1,13 @@
 """The judge: a network with its own architecture and seed, trained on a small data set to score images of it."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from lf.metrics.measures import scores
 from lf.metrics.reference import Reference
 from lf.metrics.space import Space
 from lf.network.fit import fit
-from lf.storage.atomic import sha256
 from lf.storage.cache import made_once
 
 JUDGE = "judge"
@@ -77,9 +77,9 @@ class Judge(Space):
         self.reference, self.cache = reference, cache
         self.digest = hashlib.sha256(f"{RECIPE} {lessons.digest} {reference.digest}".encode()).hexdigest()[:16]
         self.file = cache / f"judge-{self.digest}.safetensors"
-        made_once(self.file, lambda: _fitted(lessons))
-        self.net = judge_from(self.file)
-        self.weights = sha256(self.file)[:16]
+        tensors = made_once(self.file, lambda: _fitted(lessons))
+        self.weights = hashlib.sha256(save(tensors)).hexdigest()[:16]
+        self.net = judge_from(tensors)
 
     @cached_property
     def statistics(self) -> Reference:
@@ -133,9 +133,9 @@ class Judge(Space):
         return {"given_agreement": same.all(0).float().mean().item()}
 
 
-def judge_from(file: Path) -> JudgeNet:
-    """Loads a judge's network from ``file``, frozen."""
-    tensors = load_file(file)
+def judge_from(tensors: Mapping[str, Tensor]) -> JudgeNet:
+    """A judge's network with the weights and facts of ``tensors``, frozen."""
+    tensors = dict(tensors)
     facts = {name.removeprefix("facts."): int(tensors.pop(name)) for name in list(tensors) if name.startswith("facts.")}
     order = sorted(facts, key=lambda name: (name != "class", name))
     net = JudgeNet({name: facts[name] for name in order})

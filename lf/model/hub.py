@@ -12,8 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from lf.config import training_of
 from lf.core.errors import UserError
-from lf.storage import checkpoint
-from lf.storage.atomic import replace, replace_tensors, sha256
+from lf.storage import checkpoint, verified
+from lf.storage.atomic import replace, sha256
 
 if TYPE_CHECKING:
     from lf.config import Training
@@ -65,6 +65,6 @@ class HubFiles(ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         """Writes the weights as ``ema``, and the config; called by ``save_pretrained`` and ``push_to_hub``."""
         file = save_directory / checkpoint.NAME
-        replace_tensors(file, {f"ema.{k}": v for k, v in self.network.state_dict().items()}, {"step": "0"})
+        verified.write(file, {f"ema.{k}": v for k, v in self.network.state_dict().items()}, {"step": "0"})
         config = self.config.model_dump(mode="json", exclude={"runtime"}) | {"weights_sha256": sha256(file)}
         replace(save_directory / "config.json", json.dumps(config, indent=1))

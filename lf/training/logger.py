@@ -21,13 +21,22 @@ LOG_EVERY = 50  # steps
 
 
 class Logger:
-    """Logs a training: a progress bar (without a terminal, a line per minute), curves, and a progress file."""
+    """Logs a training: a progress bar (without a terminal, a line per minute), curves, and a progress file.
 
-    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int):
+    Args:
+        run: the training's run.
+        world: the processes that share it.
+        model: the model.
+        begun_at: the step that it begins or resumes at.
+        before: seconds that it took until then.
+    """
+
+    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int, before: float):
         config, self.run, self.world = run.training, run, world
         self.names = ["loss", *(f"loss/{stream.name}" for stream in model.streams)]
         self.parameters = sum(p.numel() for p in model.parameters())
         self.began, self.begun_at, self.said = time.monotonic(), begun_at, time.monotonic()
+        self.before = before
         self.last = (self.began, begun_at)
         if world.rank:
             return
@@ -38,6 +47,11 @@ class Logger:
         self.board = SummaryWriter(run.folder, purge_step=begun_at)
         title = f"train {run.id}"
         self.bar = tqdm(total=config.steps, initial=begun_at, desc=title, unit="step", disable=None)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, also those before it was resumed."""
+        return self.before + time.monotonic() - self.began
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         """Logs that ``step`` steps are done. Raises `UserError` if the loss is not a number."""
@@ -70,12 +84,11 @@ class Logger:
         """Closes the logs and returns the run's row."""
         self.bar.close()
         self.board.close()
-        seconds = time.monotonic() - self.began
         return {
             "loss": losses[-LOG_EVERY:].mean(0)[0].item(),
             "parameters": self.parameters,
-            "seconds": seconds,
-            "seconds_per_step": seconds / max(len(losses) - self.begun_at, 1),
+            "seconds": self.seconds,
+            "seconds_per_step": (time.monotonic() - self.began) / max(len(losses) - self.begun_at, 1),
             "processes": self.world.size,
         }
 

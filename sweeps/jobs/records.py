@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 import psutil
 
 from lf.storage.atomic import replace
+from lf.storage.json_files import read_json
+from lf.storage.lease import machine
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,12 @@ class Failure:
 
 def job_of(folder: Path) -> dict[str, Any]:
     """The content of a task's ``job.json``; empty if it was never submitted."""
-    file = folder / "job.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(folder / "job.json", "job", "at") or {}
 
 
 def failure_of(folder: Path) -> dict[str, Any] | None:
     """The content of a task's ``failure.json``, or None."""
-    file = folder / "failure.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    return read_json(folder / "failure.json", "kind", "message")
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
@@ -75,7 +74,7 @@ def fail(folder: Path, kind: str, message: str) -> None:
 
 def lives(job: Mapping[str, Any]) -> bool:
     """Whether a job of this machine still runs. A process with the same id that began later is another one."""
-    if job.get("host") != gethostname():
+    if job.get("host") != machine():
         return False
     try:
         return psutil.Process(int(job["job"])).create_time() < job["at"] + 5

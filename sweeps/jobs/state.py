@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from lf.core.errors import UserError, nearest
 from lf.storage.atomic import replace
-from lf.storage.lease import held
+from lf.storage.json_files import read_json
+from lf.storage.lease import held, machine
 from sweeps.jobs import profile
 from sweeps.jobs.records import attempts, failure_of, job_of, lives
 from sweeps.jobs.slurm import ends, slurm_states
@@ -62,10 +62,11 @@ def write(sweep: Path, manifest: Mapping[str, Any]) -> None:
 def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
     """A sweep's folder and manifest. Raises `UserError` if it was not launched in this run store."""
     sweep = runs / "sweeps" / name
-    if not (sweep / "sweep.json").exists():
+    manifest = read_json(sweep / "sweep.json", "units", "cells")
+    if manifest is None:
         known = [file.parent.name for file in (runs / "sweeps").glob("*/sweep.json")]
         raise UserError(f"{name}: not launched in {runs}; {nearest(name, known) if known else 'nothing was'}")
-    return sweep, json.loads((sweep / "sweep.json").read_text())
+    return sweep, manifest
 
 
 def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -76,8 +77,7 @@ def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def states(sweep: Path, tasks: Sequence[Mapping[str, Any]], jobs: Mapping[str, str]) -> dict[str, State]:
     """Task → its state."""
     runs, found = sweep.parents[1], dict[str, State]()
-    file = sweep / "held.json"
-    why_held = json.loads(file.read_text())["message"] if file.exists() else ""
+    why_held = (read_json(sweep / "held.json", "message") or {}).get("message", "")
     for task in tasks:  # trainings come before their evaluations
         found[task["key"]] = _state(runs, task, jobs, found.get(task["after"]), why_held)
     silent = [key for key, state in found.items() if state.name == "vanished"]
@@ -89,8 +89,13 @@ def states(sweep: Path, tasks: Sequence[Mapping[str, Any]], jobs: Mapping[str, s
     return found
 
 
+def written(file: Path) -> bool:
+    """Whether a result is there; a crash of the machine may leave an empty file."""
+    return file.is_file() and file.stat().st_size > 0
+
+
 def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before: State | None, why_held: str) -> State:
-    if all((runs / row).exists() for row in task["rows"]):
+    if all(written(runs / row) for row in task["rows"]):
         return State("done")
     folder = runs / "jobs" / task["key"]
     failure = failure_of(folder)
@@ -118,7 +123,7 @@ def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before:
 
 def _elsewhere(runs: Path, task: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
     """Whether a job that a launcher started on its own machine (this one or another) still runs."""
-    if job.get("host") == gethostname():
+    if job.get("host") == machine():
         return lives(job)
     return any(held((runs / row).with_name("lock")) for row in task["rows"])
 
@@ -127,12 +132,11 @@ def _running(runs: Path, task: Mapping[str, Any], before: State | None) -> State
     if before and before.name != "done":
         return State("pending", "its training")
     if task["kind"] == "evaluate":
-        done = sum((runs / row).exists() for row in task["rows"])
+        done = sum(written(runs / row) for row in task["rows"])
         return State("running", f"{done}/{len(task['rows'])} evaluated")
-    file = runs / "training" / task["training"] / "progress"
-    if not file.exists():
+    said = read_json(runs / "training" / task["training"] / "progress", "step", "loss", "seconds_per_step")
+    if said is None:
         return State("running")
-    said = json.loads(file.read_text())
     return State("running", "", said["step"], said["loss"], said["seconds_per_step"] * (task["steps"] - said["step"]))
 
 
