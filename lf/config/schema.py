@@ -47,7 +47,11 @@ def _listed(value: Any, single: Any) -> Any:
 
 
 def _at_one(value: Any) -> Any:
-    return {name: 1.0 for name in value} if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list) and all(isinstance(name, str) for name in value):
+        return {name: 1.0 for name in value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"given={value}: must be names of streams, such as [tiny], or times by name, given.tiny=0.8")
+    return value
 
 
 class Source(Strict):

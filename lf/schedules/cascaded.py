@@ -13,8 +13,14 @@ from lf.schedules.base import LogitNormals, Times
 
 
 def _groups(value: Any) -> Any:
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    return [[stage] if isinstance(stage, str) else stage for stage in value] if listed else value
+    groups: list[Any] = [[stage] if isinstance(stage, str) else stage for stage in value] if _listed(value) else [None]
+    if not all(_listed(group) and all(isinstance(name, str) for name in group) for group in groups):
+        raise ValueError(f"order={value}: must be a list of streams, such as [tiny, pixels] or [[tiny, small], pixels]")
+    return groups
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 class Cascaded(LogitNormals):
