@@ -44,7 +44,7 @@ def _velocity(
     """Always two passes in two calls and the heads of all streams; the host waits for the times."""
     times = torch.tensor(t, device=y.device, dtype=torch.float32).expand(len(y), -1)
     scales = sampling.guidance.scales([s.name for s in model.streams], [now.item() for now in times[0]])
-    weak = guide if guide and sampling.guidance.by_guide(any(moves[1:])) else model
+    weak = guide if guide and sampling.guidance.by_guide(t[1:], any(moves[1:])) else model
     strong = model.network(z, times, y).x
     other = weak.network(z, times, torch.full_like(y, model.classes)).x
     out: list[Tensor | None] = []

@@ -59,7 +59,7 @@ def needed(model: LatentForcing, guide: LatentForcing, sampling: Sampling) -> in
         nonlocal total
         total += flops(model.network, tuple(moves))
         if any(m and s != 1 for m, s in zip(moves, sampling.guidance.scales(names, t), strict=True)):
-            weak = guide if sampling.guidance.by_guide(any(moves[1:])) else model
+            weak = guide if sampling.guidance.by_guide(t[1:], any(moves[1:])) else model
             total += flops(weak.network, tuple(moves))
         return list(z)
 

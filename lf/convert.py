@@ -57,11 +57,12 @@ def config_of(
     """
     base: dict[str, Any] = {"data": "", "resolution": found.resolution, "network": found.network, **recipe}
     if found.latent and "latents" not in base:
-        if found.latent not in ENCODERS and "latents" not in given:
+        if found.latent in ENCODERS:
+            base["latents"] = [ENCODERS[found.latent]]
+        elif "latents" not in given:
             raise UserError(f"latents of {found.latent} channels: unknown encoder; name it with latents=[NAME]")
-        base["latents"] = [ENCODERS.get(found.latent)]
-    if found.latent and loss_weight is not None:
-        base["latents"] = [{"name": name, "loss_weight": loss_weight} for name in base["latents"]]
+    if "latents" in base and loss_weight is not None:
+        base["latents"] = [{**encoder, "loss_weight": loss_weight} for encoder in base["latents"]]
     repa = "repa_width" in found.network
     if repa:
         base["repa"] = ENCODERS.get(found.network["repa_width"])

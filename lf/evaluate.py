@@ -56,10 +56,15 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
     training, runtime = trained.training, trained.training.runtime
     began = time.monotonic()
     runtime.apply()
+    if config.needs_data and training.data:
+        trained.check_data()
     spaces = [space_of(name, training, world.device) for name in config.features]
     references = [reference_of(space, config, training) for space in spaces]
     model = network_of(trained, config.weights)
+    _check_classes(trained, config, model.classes)
     _, codec = model.output_stream(run.path)
+    if codec:
+        trained.check_data()
     guide = guide_of(config, runtime)
 
     if config.n < world.size:
@@ -98,12 +103,27 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
     replace_tensors(run.folder / "samples.safetensors", kept)
     row = run.config | {
         "data": training.data,
+        **({"data_digest": data.digest(training.data, training.resolution)} if config.needs_data else {}),
+        "classes": model.classes,
         "labels": "balanced" if training.label_dropout < 1 else "none",
         "score": f"FD-{training.data.partition(':')[0]}" if isinstance(spaces[0], Judge) else spaces[0].column("fd"),
         "judging": {s.name: protocol(s, r, config.n) for s, r in zip(spaces, references, strict=True)},
         **found,
     }
     return run.finish(row | {"seconds": time.monotonic() - began, "seconds_sampling": sampling})
+
+
+def _check_classes(trained: TrainingRun, config: Evaluation, classes: int) -> None:
+    """Raises `UserError` if a converted network is compared with data of another number of classes."""
+    training = trained.training
+    if "data_digest" in trained.config or not config.needs_data or training.label_dropout == 1:
+        return
+    found = len(data.open(training.data, training.resolution, training.runtime.cache).classes)
+    if found != classes:
+        raise UserError(
+            f"run={trained.id}: its network has {classes} classes, but data={training.data} has {found}; give data= "
+            "with the images of those classes, or a file of statistics, reference.NAME=FILE"
+        )
 
 
 @lru_cache(maxsize=2)
@@ -192,15 +212,16 @@ def defaults_of(trained: TrainingRun) -> dict[str, Any]:
 
 def asked_run(argv: list[str], doc: str | None, explained: type[BaseModel]) -> TrainingRun:
     """The training run that a command's ``run=`` names."""
-    words = [word for word in argv if word.startswith(("run=", "runtime.", "-"))]
+    words = [word for word in argv if word.startswith(("run=", "data=", "runtime.", "-"))]
     asked = config_over_preset(words, Asked, "evaluation", doc, {}, explained)
-    return find_training(asked.run, asked.runtime)
+    return find_training(asked.run, asked.runtime, asked.data)
 
 
 class Asked(Strict):
-    """The run to evaluate, and the runtime."""
+    """The run to evaluate, where its data is, and the runtime."""
 
     run: str = Field(description="training run: id or folder")
+    data: str = Field("", description="where the training's images are now; by default where they were")
     runtime: Runtime = Runtime()
 
 

@@ -11,8 +11,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -91,25 +91,104 @@ class TrainingRun(Run):
 
     @property
     def id(self) -> str:
-        return identity(self.config)
+        return _identity(self.config)
+
+    def check_data(self) -> None:
+        """Raises `UserError` unless the data is what the network was trained on, as far as this is known."""
+        trained_on, source = self.config.get("data_digest"), self.training
+        try:
+            found = data.digest(source.data, source.resolution)
+        except UserError as error:
+            raise UserError(f"run={self.id}: {error}; if the images were moved, give data=") from None
+        if trained_on and found != trained_on:
+            raise UserError(
+                f"run={self.id}: data={source.data} is not what it was trained on (digest {found} instead of "
+                f"{trained_on}): images were added, removed or replaced; give data= with those of the training"
+            )
 
 
 def training_run(config: Training) -> TrainingRun:
-    """The run of the training ``config``, finished or not. Its identity: the config and the data's digest."""
+    """The run of the training ``config``, finished or not.
+
+    Its identity: the config and the data's digest. Where the config names files, their contents count, not their paths:
+    the same images and weights, found elsewhere, are the same run.
+    """
     what = config.model_dump(mode="json", exclude={"runtime"})
-    what["data_digest"] = data.digest(config.data, config.resolution)
-    return TrainingRun(Path(config.runtime.runs) / "training" / identity(what), what, config)
+    contents = {f"{at}.{key}": value for at, encoder in _encoders(config) for key, value in encoder.contents().items()}
+    folder, what = _stored(Path(config.runtime.runs) / "training", what, config, contents)
+    return TrainingRun(folder, what, config)
 
 
-def find_training(name: str, runtime: Runtime) -> TrainingRun:
-    """A training run by id or folder. Raises `UserError` if there is none."""
+def _encoders(config: Training) -> Iterator[tuple[str, Encoder]]:
+    """Every encoder, and its place in the config."""
+    yield from ((f"latents.{number}", encoder) for number, encoder in enumerate(config.latents))
+    if config.repa:
+        yield "repa", config.repa
+
+
+def _stored(store: Path, what: dict[str, Any], source: Source, contents: dict[str, str]) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run, and the config in it.
+
+    Args:
+        store: folder of the runs of this kind.
+        what: the config.
+        source: its data.
+        contents: hash of the content of each file that ``what`` names, by dotted key.
+    """
+    what = what | {"data_digest": data.digest(source.data, source.resolution)}
+    kind, colon, place = source.data.partition(":")
+    if not colon and not contents:
+        return store / identity(what), what
+    if colon:  # the path stands in the config, so that the images are found from any working directory
+        contents = {"data": kind, **contents}
+    new = {**what, "contents": contents}
+    folder = store / _identity(new)
+    if not folder.exists():  # versions up to 0.2 named a run by its paths
+        for name, stored in _named_by_paths(store, store.stat().st_mtime_ns if store.exists() else 0).items():
+            if {**stored, "data": source.data} == what:
+                return store / name, stored
+    return folder, new | ({"data": f"{kind}:{Path(place).absolute()}"} if colon else {})
+
+
+@cache
+def _named_by_paths(store: Path, changed: int) -> dict[str, dict[str, Any]]:
+    """The configs, by name, of the runs in ``store`` whose identity holds paths; read anew when it has ``changed``."""
+    found = {}
+    for file in sorted(store.glob("*/config.json")):
+        with suppress(OSError, ValueError):
+            config = json.loads(file.read_text())
+            if "contents" not in config and identity(config) == file.parent.name:
+                found[file.parent.name] = config
+    return found
+
+
+def _identity(config: Mapping[str, Any]) -> str:
+    """The identity of a stored config: of what is named by its content, the path does not count."""
+    return identity(_without(config, config.get("contents", {})))
+
+
+def _without(tree: Any, keys: Iterable[str]) -> Any:
+    """A copy of a nested config without the dotted ``keys``; numbers count the entries of a list."""
+    tree = dict(enumerate(tree)) if isinstance(tree, list) else dict(tree)
+    for key in keys:
+        first, _, rest = key.partition(".")
+        at: Any = int(first) if first.isdigit() else first
+        if rest:
+            tree[at] = _without(tree[at], [rest])
+        else:
+            del tree[at]
+    return tree
+
+
+def find_training(name: str, runtime: Runtime, images: str = "") -> TrainingRun:
+    """A training run by id or folder; ``images``: where its data is now. Raises `UserError` if there is no such run."""
     store = Path(runtime.runs) / "training"
     folder = Path(name) if (Path(name) / "config.json").exists() else store / name
     if not name or not (folder / "config.json").exists():
         ids = [child.name for child in store.iterdir()] if store.is_dir() else []
         known = nearest(name, ids) if ids else f"{store} has none yet"
         raise UserError(f"run={name}: no such training run; {known}")
-    training = training_of(folder, runtime=runtime.model_dump())
+    training = training_of(folder, runtime=runtime.model_dump(), **({"data": images} if images else {}))
     return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
 
 
@@ -131,6 +210,8 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
     if config.guidance.guide:  # the same run, given as an id or as a folder
         guide = find_training(config.guidance.guide, training.runtime)
         what["guidance"] = {**what["guidance"], "guide": guide.id}
+    if "data_digest" not in trained.config and config.needs_data and _may_differ(training.data, trained.config["data"]):
+        what["data_digest"] = data.digest(training.data, training.resolution)
     if config.given_data:
         what["given_data"] = data.digest(config.given_data, training.resolution)
     path = config.path_for(training)
@@ -140,6 +221,11 @@ def evaluation_run(trained: TrainingRun, config: Evaluation) -> EvaluationRun:
     return EvaluationRun(folder, what | {"path": schedule.model_dump(mode="json"), "shift": config.shift}, path)
 
 
+def _may_differ(given: str, converted_with: str) -> bool:
+    """Whether the data of a converted network may be other images than its name says: at a path, or given later."""
+    return ":" in given or given != converted_with
+
+
 def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: ScoringConfig) -> Run:
     """The run of a tokenizer's scores. Its identity: its recipe, the data's digest, the references or the judge."""
     what = {
@@ -147,12 +233,12 @@ def tokenizer_run(encoder: Encoder, patch: int, source: Source, judging: Scoring
         "patch": patch,
         "data": source.data,
         "resolution": source.resolution,
-        "data_digest": data.digest(source.data, source.resolution),
         "n": judging.n,
         "features": list(judging.features),
         **_judged_by(judging),
     }
-    return Run(Path(source.runtime.runs) / "tokenizer" / identity(what), what)
+    contents = {f"tokenizer.{key}": value for key, value in encoder.contents().items()}
+    return Run(*_stored(Path(source.runtime.runs) / "tokenizer", what, source, contents))
 
 
 def _judged_by(judging: ScoringConfig) -> dict[str, Any]:

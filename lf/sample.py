@@ -15,18 +15,15 @@ from lf.config import Sampling
 from lf.config.cli import config_over_preset
 from lf.core.cli import run_command
 from lf.core.errors import UserError
-from lf.core.runtime import Runtime
-from lf.evaluate import asked_run, defaults_of, guide_of, network_of
+from lf.evaluate import Asked, asked_run, defaults_of, guide_of, network_of
 
 
-class Command(Sampling):
+class Command(Sampling, Asked):
     """The keys of the command line."""
 
-    run: str = Field(description="training run: id or folder")
     n: int = Field(16, ge=1, description="number of images")
     label: int | None = Field(None, ge=0, description="class of all images; by default all classes in turn")
     out: str = Field("samples.png", description="file of the grid; not overwritten")
-    runtime: Runtime = Runtime()
 
 
 def main(argv: list[str]) -> None:
@@ -36,6 +33,8 @@ def main(argv: list[str]) -> None:
     if Path(config.out).exists():
         raise UserError(f"out={config.out}: exists and is not overwritten")
     config.runtime.apply()
+    if config.given:
+        trained.check_data()
     model = network_of(trained, config.weights)
     if config.label is not None and config.label >= model.classes:
         raise UserError(f"label={config.label}: the model has the classes 0 to {model.classes - 1}")

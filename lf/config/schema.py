@@ -33,7 +33,7 @@ from lf.network import NetworkConfig
 from lf.schedules import Schedule
 
 DEFAULTS = "evaluation.yaml"  # in a run's folder: how `lf.convert` found its images to be drawn
-PROVENANCE = ("data_digest", "source", "weights_sha256")  # in config.json beside the training config
+PROVENANCE = ("data_digest", "contents", "source", "weights_sha256")  # in config.json beside the training config
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], by_name(schedules.create)]
 DType = Literal["float32", "bfloat16"]
@@ -231,6 +231,11 @@ class ScoringConfig(Strict):
 
 class Evaluation(Sampling, ScoringConfig):
     """An evaluation: all fields, the training run and the references (or the judge) are its identity."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it uses the training's images: for a score without a given reference, or for given streams."""
+        return bool(self.given) or any(name not in self.reference for name in self.features)
 
 
 def identity(*parts: Any) -> str:

@@ -11,6 +11,7 @@ from lf.core.errors import UserError
 from lf.core.plugins import Plugin
 from lf.data.base import Dataset
 from lf.diffusion.streams import Stream
+from lf.encoders.weights import digest
 
 LATENT_STD = 0.485
 """Standard deviation of whitened latents: that of ImageNet's pixels in [-1, 1] (LF)."""
@@ -34,6 +35,17 @@ class Encoder(Plugin):
     has_decoder: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
     """Whether `load` trains it, which may take a long time."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that may name a local file or folder: in a run's identity its content counts, not its name."""
+
+    def contents(self) -> dict[str, str]:
+        """Hash of each local file or folder that `files` name, by field; ``align.weights`` for a field's encoder."""
+        places = {name: Path(getattr(self, name)) for name in self.files if getattr(self, name)}
+        found = {name: digest(place)[:16] for name, place in places.items() if place.exists()}
+        for name in type(self).model_fields:
+            if isinstance(inner := getattr(self, name), Encoder):
+                found |= {f"{name}.{key}": value for key, value in inner.contents().items()}
+        return found
 
     @abstractmethod
     def channels(self, patch: int) -> int:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from lf.core.errors import UserError
+from lf.core.parsing import optional
 from lf.data.base import Dataset
 from lf.encoders.base import Encode, Encoder
 
@@ -14,11 +15,13 @@ from lf.encoders.base import Encode, Encoder
 class Pixels(Encoder):
     """Average-pools each patch to ``cells`` × ``cells`` values, then space-to-depth.
 
-    At 256 px and patch 16 this is the paper's 64 px image with 4×4 space-to-depth, ``(48, 16, 16)``.
+    At 256 px and patch 16 this is the paper's 64 px image with 4×4 space-to-depth, ``(48, 16, 16)``. LF's public code
+    has its values in [0, 1] (``unit=true``), half as far apart as those in [-1, 1]: the same path is another order.
     """
 
     name: Literal["pixels"] = "pixels"
     cells: int = Field(4, ge=1, description="values along one side of a patch")
+    unit: bool = optional(False, description="values in [0, 1], as in LF's public code, instead of [-1, 1]")
 
     def channels(self, patch: int) -> int:
         if patch % self.cells:
@@ -26,4 +29,12 @@ class Pixels(Encoder):
         return 3 * self.cells**2
 
     def load(self, data: Dataset, patch: int, cache: Path) -> Encode:
-        return nn.Sequential(nn.AvgPool2d(patch // self.cells), nn.PixelUnshuffle(self.cells)).eval()
+        layers = [nn.AvgPool2d(patch // self.cells), nn.PixelUnshuffle(self.cells)]
+        return nn.Sequential(*layers, *([ToUnit()] if self.unit else [])).eval()
+
+
+class ToUnit(nn.Module):
+    """[-1, 1] → [0, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1) / 2

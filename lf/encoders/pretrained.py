@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.core.errors import UserError
+from lf.core.parsing import optional
 from lf.data.base import Dataset
 from lf.encoders.base import LATENT_STD, Encode, Encoder
 from lf.encoders.weights import digest, find
@@ -51,9 +52,9 @@ class Latents(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, backbone: Backbone, grid: int, clamp: float | None):
+    def __init__(self, backbone: Backbone, grid: int, clamp: float | None, eps: float = EPS):
         super().__init__()
-        self.net, self.grid, self.size, self.clamp = backbone.net, grid, backbone.cell * grid, clamp
+        self.net, self.grid, self.size, self.clamp, self.eps = backbone.net, grid, backbone.cell * grid, clamp, eps
         self.register_buffer("pixel_mean", torch.tensor(backbone.mean).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(backbone.std).view(3, 1, 1))
         self.register_buffer("mean", torch.zeros(1, 1, 1))
@@ -62,7 +63,7 @@ class Latents(nn.Module):
 
     def whiten(self, stats: dict[str, Tensor]) -> None:
         """Sets ``mean`` and ``var``, each ``(C, 1, 1)`` or ``(C, h, w)``."""
-        self.mean, self.std = stats["mean"], (stats["var"] + EPS).sqrt()
+        self.mean, self.std = stats["mean"], (stats["var"] + self.eps).sqrt()
 
     def tokens(self, x: Tensor) -> Tensor:
         """Images in [-1, 1] of any size → all tokens ``(B, extra + grid², C)``."""
@@ -93,7 +94,9 @@ class Pretrained(Encoder):
     stats: str = Field("", description="file of lf.encoders.whiten, or RAE's stat.pt; by default measured on the data")
     per: Per = Field("channel", description="whitening per channel, or per element (channel and position)")
     clamp: float | None = Field(None, gt=0, description="bound of the whitened latents")
+    eps: float = optional(EPS, ge=0, description="added to the variance; LF's public code has 0 but for dinov2")
 
+    files: ClassVar[tuple[str, ...]] = ("weights", "stats")
     hub_files: ClassVar[tuple[str, ...]] = ()
     """The files needed from a hub repository; none if the weights are a single file."""
 
@@ -122,7 +125,10 @@ class Pretrained(Encoder):
                         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
                         workers = min(WORKERS, os.cpu_count() or 1)
                         self.measure(encode.to(device), data, patch, file, workers=workers)
-        encode.whiten(load(f"{self.name}.stats", file, shape, hint))
+        statistics = load(f"{self.name}.stats", file, shape, hint)
+        if not self.eps and not statistics["var"].all():
+            raise UserError(f"{self.name}.eps=0: a channel of its latents does not vary in {file}; give eps > 0")
+        encode.whiten(statistics)
         return encode.cpu()
 
     def unwhitened(self, resolution: int, patch: int) -> Latents:
@@ -131,7 +137,7 @@ class Pretrained(Encoder):
         place = self.place()
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():  # initial weights are drawn, then replaced
-                encode = Latents(self.backbone(place, grid), grid, self.clamp)
+                encode = Latents(self.backbone(place, grid), grid, self.clamp, self.eps)
                 tokens = encode.tokens(torch.zeros(1, 3, encode.size, encode.size))
         except UserError:
             raise
@@ -155,7 +161,7 @@ class Pretrained(Encoder):
 
     def kept(self, data: Dataset, patch: int, cache: Path) -> Path:
         """The file of the statistics measured on ``data``."""
-        what = self.model_dump_json(exclude={"loss_weight", "weights", "sha256", "stats", "clamp"})
+        what = self.model_dump_json(exclude={"loss_weight", "weights", "sha256", "stats", "clamp", "eps"})
         identity = f"{VERSION} {what} {digest(self.place())} {data.resolution // patch} {data.digest}"
         cache.mkdir(parents=True, exist_ok=True)
         return cache_file(cache, f"whitening-{self.name}", identity)

@@ -30,6 +30,7 @@ class VAE(Encoder):
         "data", description="data: whiten by the latents' statistics; config: scale by scaling_factor"
     )
     has_decoder: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("weights",)
 
     def channels(self, patch: int) -> int:
         if patch % self.cell(patch):

@@ -12,9 +12,16 @@ from lf.core.errors import UserError, nearest
 from lf.network import SIZES
 from lf.network.embed import sincos_positions
 
-ENCODERS = {768: "dinov2", 1024: "data2vec2", 48: "pixels"}  # channels of the latent → its encoder
-LATENT_MODELS = {"dino": "dinov2", "mocov3": "mocov3", "d2v2": "data2vec2", "pixeldownsample": "pixels"}
+LATENT_MODELS: dict[str, dict[str, Any]] = {  # as the public code scales them
+    "dino": {"name": "dinov2"},
+    "mocov3": {"name": "mocov3", "eps": 0},
+    "d2v2": {"name": "data2vec2", "eps": 0},
+    "pixeldownsample": {"name": "pixels", "unit": True},
+}
+ENCODERS = {768: LATENT_MODELS["dino"], 1024: LATENT_MODELS["d2v2"], 48: LATENT_MODELS["pixeldownsample"]}
+"""Channels of a latent → its encoder, where the arguments name none."""
 IMAGENET = 1_281_167  # training images
+SWITCH = 0.999  # time of the latent from which its code uses the guide
 DRIFT = 2e-4
 """How far a float32 average of the constant position table drifts: ``0.9999 + 1e-4`` is not 1 in float32.
 
@@ -231,6 +238,7 @@ def evaluation_of(args: Mapping[str, Any], schedule: str, latent: str, guide: st
         kind = "cfg" if kind == "cfg_then_autoguidance" and not guide else kind
         settings["guidance"] = {
             "kind": kind,
+            **({"switch": SWITCH} if kind == "cfg_then_autoguidance" else {}),
             "scale": scale,
             "interval": {name: ends for name, ends in interval.items() if ends != [0, 1]},
             **({"guide": guide} if "autoguidance" in kind and guide else {}),

@@ -37,7 +37,7 @@ class GuidedVelocity:
         guidance, y = self.guidance, self.y
         scales = guidance.scales(self.names, t)
         guided = any(m and s != 1 for m, s in zip(moves, scales, strict=True))
-        weak = self.guide if self.guide and guidance.by_guide(any(moves[1:])) else self.network
+        weak = self.guide if self.guide and guidance.by_guide(t[1:], any(moves[1:])) else self.network
         # Filled on the device: a copy from the CPU would synchronise with it.
         times = torch.stack([torch.full(y.shape, now, device=y.device) for now in t], 1)
         tokens = self._tokens(self.network, z)

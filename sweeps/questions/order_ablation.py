@@ -19,7 +19,7 @@ from sweeps.cells import Cell, Launch
 ALPHAS = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16, 64)
 LATENTS: dict[str, tuple[dict[str, Any], ...]] = {  # `cascaded` is trained with the last one
     "shapes": ({"name": "pixels", "cells": 2}, {"name": "tiny"}),
-    "imagenet256": ({"name": "pixels"}, {"name": "data2vec2"}, {"name": "dinov2"}),
+    "imagenet256": ({"name": "pixels", "unit": True}, {"name": "data2vec2", "eps": 0}, {"name": "dinov2"}),
 }
 
 

@@ -33,6 +33,7 @@ class SearchLaunch(Search):
     workers: int = Field(1, ge=1, description="processes that evaluate; on SLURM each is a job")
     executor: Literal["auto", "local", "slurm"] = "auto"
     cluster: dict[str, Any] = Field({}, description="overrides of cluster.toml")
+    data: str = Field("", description="where the training's images are now; by default where they were")
     runtime: Runtime = Runtime()
 
 
@@ -63,7 +64,7 @@ def search(run: str, words: Sequence[str], question: str = "") -> Trials:
     runtime = profile.placed(asked.runtime)
     runs = Path(runtime.runs).absolute()
     runtime = runtime.model_copy(update={"runs": str(runs)})
-    trained = find_training(run, runtime if slurm else share_cores(runtime, asked.workers))
+    trained = find_training(run, runtime if slurm else share_cores(runtime, asked.workers), asked.data)
     what = Search.model_validate(asked.model_dump(include=set(Search.model_fields)))
     trials = Trials(Space(what, trained), runs)
     folder = str(trained.folder.absolute())
@@ -106,7 +107,7 @@ class Worker(Task):
 
     @cached_property
     def trained(self) -> TrainingRun:
-        return find_training(self.run_folder, self.training.runtime)
+        return find_training(self.run_folder, self.training.runtime, self.training.data)
 
     @cached_property
     def name(self) -> str:
@@ -134,7 +135,7 @@ class Worker(Task):
         """Runs one trial after the other."""
         runtime: Runtime = self.training.runtime
         runtime = runtime.model_copy(update={"batch": max(1, runtime.batch >> smaller)})
-        trained = find_training(self.run_folder, runtime)
+        trained = find_training(self.run_folder, runtime, self.training.data)
         try:
             self._work(Trials(Space(self.search, trained), Path(runtime.runs)), trained)
         except optuna.exceptions.StorageInternalError as error:

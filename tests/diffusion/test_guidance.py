@@ -9,6 +9,7 @@ from lf.core.errors import UserError
 from lf.core.parsing import parse
 from lf.data import to_uint8
 from lf.diffusion import flow
+from lf.diffusion.flow import shift
 from lf.diffusion.guidance import Guidance
 from lf.model.denoiser import LatentForcing
 
@@ -58,6 +59,29 @@ def test_only_steps_inside_the_interval_are_guided() -> None:
     assert batch_sizes(model("cascaded"), sampling(steps=8, guidance=guidance)) == [2, 4, 4, 2] + [2] * 4
     guidance = {"kind": "cfg", "scale": {"pixels": 3}, "interval": {"pixels": (0, 0.5)}}
     assert batch_sizes(model("cascaded"), sampling(steps=8, guidance=guidance)) == [2] * 4 + [4, 4, 2, 2]
+
+
+@pytest.mark.parametrize("shifted", [1.0, 0.575, 1.7])
+def test_a_step_on_an_edge_of_an_interval_is_not_guided(shifted: float) -> None:
+    """Whatever rounding makes of its time: each time of the path, as every edge, for many numbers of steps."""
+    for steps in (*range(2, 60), 100, 128, 200):
+        path = [shift(torch.tensor(k / steps, dtype=torch.float64), shifted).item() for k in range(steps + 1)]
+        rounded = [torch.tensor(t, dtype=torch.float32).item() for t in path]
+        for low in range(steps - 1):
+            high = low + 1 + (7 * low) % (steps - low)
+            guidance = Guidance(kind="cfg", scale={"tiny": 3}, interval={"tiny": (path[low], path[high])})
+            expected = [3.0 if (low < k or low == 0) and k < high else 1.0 for k in range(steps + 1)]
+            for times in (path, rounded):
+                assert [guidance.scales(["tiny"], [t])[0] for t in times] == expected
+
+
+def test_a_switch_is_a_time_of_the_latents() -> None:
+    guidance = Guidance(kind="cfg_then_autoguidance", guide="weak", switch=0.999)
+    assert [guidance.by_guide([t], move=True) for t in (0.5, 0.9989, 0.999, 1.0)] == [False, False, True, True]
+    assert not guidance.by_guide([1.0, 0.5], move=False) and guidance.by_guide([1.0, 1.0], move=True)
+    with pytest.raises(ValueError, match="guidance.switch=0.9: needs guidance.kind=cfg_then_autoguidance"):
+        Guidance(kind="cfg", switch=0.9)
+    assert "switch" not in Guidance().model_dump(), "a default leaves identities as they were"
 
 
 def by_hand(denoiser: LatentForcing, how: Sampling, n: int) -> torch.Tensor:

@@ -51,6 +51,13 @@ def test_pixels_are_area_means_laid_out_by_depth(tmp_path: Path) -> None:
         torch.testing.assert_close(latent[:, 16 * channel + 4 * i + j, row, column], mean)
 
 
+def test_pixels_of_the_public_code_lie_between_0_and_1(tmp_path: Path) -> None:
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    ours, theirs = (encoders.create("pixels", unit=unit).load(DATA, 8, tmp_path)(x) for unit in (False, True))
+    torch.testing.assert_close(theirs, (ours + 1) / 2)
+    assert "unit" not in encoders.create("pixels").model_dump(), "a default leaves identities as they were"
+
+
 def test_pixels_refuses_cells_that_do_not_divide_the_patch() -> None:
     with pytest.raises(UserError, match="pixels.cells=3"):
         encoders.create("pixels", cells=3).channels(8)

@@ -63,12 +63,13 @@ def sample(
     scales: tuple[float, ...] = (1.0, 1.0),
     intervals: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0)),
     guide: PublicNet | None = None,
+    switch: float | None = None,
     t_clip: float = 0.05,
 ) -> list[list[Tensor]]:
     """Heun on all steps of the path but its last, which is Euler's; the streams after every step.
 
     ``kind``: none, cfg (the same network, null label), autoguidance (``guide``, null label), or cfg_then_autoguidance
-    (cfg in steps that move the latent).
+    (cfg in steps that move the latent; with ``switch``, at times of the latent below it).
     """
 
     def velocities(model: PublicNet, z: list[Tensor], t: tuple[float, ...], labels: Tensor) -> list[Tensor]:
@@ -80,7 +81,8 @@ def sample(
         v_c = velocities(net, z, t, y)
         if kind == "none":
             return v_c
-        weak = net if kind == "cfg" or (kind == "cfg_then_autoguidance" and latent_moves) else guide
+        early = latent_moves if switch is None else t[1] < switch
+        weak = net if kind == "cfg" or (kind == "cfg_then_autoguidance" and early) else guide
         v_u = velocities(weak, z, t, torch.full_like(y, null))
         out = []
         for c, u, s, (low, high), now in zip(v_c, v_u, scales, intervals, t, strict=False):

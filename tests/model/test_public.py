@@ -178,6 +178,14 @@ TRAJECTORIES = [
         {"kind": "cfg_then_autoguidance", "scale": SYSTEM, "interval": INTERVALS},
         id="cascaded, cfg then autoguidance",
     ),
+    *(
+        pytest.param(path, {}, {"kind": "cfg_then_autoguidance", "scale": SYSTEM, "switch": switch}, id=label)
+        for label, path, switch in (
+            ("never by the guide", {"name": "cascaded", "latent_max": 0.9}, 0.999),
+            ("by the guide from the end of the latent", {"name": "cascaded"}, 0.999),
+            ("by the guide while the latent moves", {"name": "shifted", "alpha": 9}, 0.83),
+        )
+    ),
     pytest.param({"name": "shifted", "alpha": 9}, {}, {"kind": "cfg", "scale": SYSTEM}, id="shifted, cfg"),
     pytest.param(
         {"name": "shifted", "alpha": 1 / 4},
@@ -221,6 +229,7 @@ def test_guided_trajectories_are_equal(path: dict, shift: dict, guidance: dict) 
         scales=tuple(guidance.get("scale", {}).get(name, 1.0) for name in SYSTEM),
         intervals=tuple(intervals.get(name, (0.0, 1.0)) for name in SYSTEM),
         guide=weak,
+        switch=guidance.get("switch"),
     )
     states: list[list[Tensor]] = []
     guided = GuidedVelocity(model.network, guide.network, sampling.guidance, sampling.t_clip, y, null=5)
