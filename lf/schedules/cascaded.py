@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
-from lf.schedules.base import LogitNormals, Times
+from lf.schedules.base import Times
+from lf.schedules.logit_normal import LogitNormals
 
 
 def _groups(value: Any) -> Any:

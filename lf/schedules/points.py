@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional, read_yaml
-from lf.schedules.base import Curved, LogitNormals, Schedule
+from lf.schedules.base import Schedule
+from lf.schedules.logit_normal import Curved, LogitNormals
 
 STEPS = "piece_steps"
 

@@ -1,13 +1,19 @@
 """Three streams along points from a file: trained, stopped, resumed, sampled, evaluated, saved, loaded and swept."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from inline import inline
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
 from toy import PLAIN, WORDS, Judged, training
 
+from analysis import figures, load, results
+from analysis import probe as probing
+from analysis.figures import probe
 from lf import LatentForcing, sample
 from lf import train as module
 from lf.config import Evaluation, Sampling, Training
@@ -108,6 +114,32 @@ def test_it_is_swept(done: Training, place: Path, tmp_path: Path, monkeypatch: p
     rows = [json.loads((place / "evaluation" / c["evaluation_id"] / "row.json").read_text()) for c in cells]
     assert rows[0]["path"].get("order") is None, "it is the order without being asked"
     assert rows[1]["path"]["order"] == [["pixels"], ["tiny", "pixels_latent"]]
-    assert (place / "reports" / "three" / "paths.png").exists() and torch.tensor(
+    assert (place / "sweeps" / "three" / "paths.png").exists() and torch.tensor(
         [r["fd"] for r in rows]
     ).isfinite().all()
+
+
+def labels_of(figure: Figure) -> set[tuple[str, ...]]:
+    return {tuple(re.findall(r"[a-z_]{4,}", f"{ax.get_xlabel()} {ax.get_ylabel()}")) for ax in figure.axes} - {()}
+
+
+def test_its_figures_show_every_two_streams_by_name(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it was swept."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    frame = load("three", place)
+    pairs = {("pixels", "tiny"), ("pixels", "pixels_latent"), ("tiny", "pixels_latent")}
+    found = load_file(probing.probe("three", place))
+    assert found["film"].shape[1:] == (3, 6, 3, 16, 16) and found["psnr"].shape == (3, 10, 10)
+    drawn = figures.draw(frame, place)
+    assert labels_of(drawn["densities"]) == pairs
+    assert {pair[:1] + pair[2:3] for pair in labels_of(drawn["paths"])} == pairs, "with (1 = clean)"
+    (ax,) = (ax for ax in drawn["snr"].axes if ax.get_legend())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pixels", "tiny", "pixels_latent"]
+    assert {"cross_psnr", "difficulty", "structure", "film"} <= {*drawn}
+    label, images = probe.film(frame, place)[-1]
+    assert label == "t pixels 1.00, t tiny 1.00, t pixels_latent 1.00" and images.shape == (18, 3, 16, 16)
+    assert (
+        "the latents tell up to" in probe.findings(frame)[0] and "dB of the pixels_latent" in probe.findings(frame)[0]
+    )
