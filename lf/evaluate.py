@@ -24,10 +24,10 @@ from lf.config.cli import config_over_preset
 from lf.core import preemption
 from lf.core.cli import run_command
 from lf.core.distributed import World, join
-from lf.core.errors import UserError
+from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
-from lf.metrics import JUDGE, Extractor, Judge, Reference, Space, joined, protocol, scores
+from lf.metrics import JUDGE, SOURCES, Extractor, Judge, Reference, Space, joined, protocol, scores
 from lf.metrics.reconstruction import reconstruction
 from lf.model.denoiser import LatentForcing
 from lf.runs import EvaluationRun, TrainingRun, evaluation_run, find_training
@@ -71,7 +71,7 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
         raise UserError(f"n={config.n}: fewer images than processes, {world.size}")
     mine = range(config.n * world.rank // world.size, config.n * (world.rank + 1) // world.size)
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
-    shown, sampling = list[Tensor](), 0.0
+    shown, sampling, done = list[Tensor](), 0.0, 0
     mark = time.monotonic()
     for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch, path=run.path):
         images = data.to_uint8(drawn)  # they stay on the device, where torch-fidelity's extractors run
@@ -80,6 +80,8 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
         sampling += time.monotonic() - mark
         for space, part in zip(spaces, parts, strict=True):
             part.append(space.features(images))
+            space.check(part[-1]["features"], f"run={trained.id}", mine[done:])
+        done += len(images)
         shown += [images.cpu()] if sum(len(some) for some in shown) < KEPT_IMAGES else []
         if preemption.asked() and world.rank == 0:
             raise preemption.Stopped(preemption.asked())
@@ -145,6 +147,8 @@ def guide_of(sampling: Sampling, runtime: Runtime) -> LatentForcing | None:
 
 def space_of(name: str, source: Source, device: torch.device) -> Space:
     """The feature space ``name``: the judge of the data, or an extractor of torch-fidelity."""
+    if name not in (JUDGE, *SOURCES):
+        raise UserError(f"features={name}: unknown; {nearest(name, (JUDGE, *SOURCES))}")
     if name == JUDGE:
         return _judge(source.data, source.resolution, source.runtime.cache)
     return _extractor(name, source.runtime.weights.get(name, ""), device)

@@ -226,6 +226,10 @@ class ScoringConfig(Strict):
     @model_validator(mode="after")
     def _referred(self) -> Self:
         for name in self.reference:
+            if name == "judge":
+                raise ValueError(
+                    "reference.judge: the judge compares with the data that it was trained on, never a file"
+                )
             if name not in self.features:
                 raise ValueError(f"reference.{name}: no such feature space here; {nearest(name, self.features)}")
         return self

@@ -5,7 +5,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,14 @@ from lf.core.seeds import generator
 from lf.data.base import Dataset
 from lf.data.loader import Damaged, reads
 from lf.data.moments import merge
-from lf.metrics.space import Space
+from lf.metrics.space import INCEPTION, Space
 from lf.storage.cache import cache_file, made_once
+from lf.storage.pickles import NotReadable, unpickle_arrays
 
 KEPT_FEATURES = 10_000  # for KID, precision and recall; as many as in the reference batch of ADM (arXiv 2105.05233)
 CHUNK = 250  # images read at a time
 BLOCK = 50_000  # images whose features are in memory at a time
+ROUNDING = 1e-5  # of a covariance, relative to its largest entry or eigenvalue
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,10 @@ class Reference:
 
     @classmethod
     def load(cls, file: str | Path, space: Space, resolution: int | None = None) -> "Reference":
-        """Reads an ``.npz`` file: ``mu`` and ``sigma``, as ADM and JiT publish them, or what `save` wrote.
+        """Reads the statistics in a file.
+
+        It is an ``.npz`` file with ``mu`` and ``sigma`` (or ``mean`` and ``cov``), as ADM and JiT publish them, or what
+        `save` wrote; or EDM's pickle, ``{"fid": {"mu": …, "sigma": …}}``, which is read without running code.
 
         Args:
             file: path of the file.
@@ -96,9 +101,9 @@ class Reference:
             resolution: resolution of the images to be scored, in pixels.
 
         Raises:
-            UserError: the file is missing, damaged, or of another feature space or resolution.
+            UserError: the file is missing, damaged, no statistics, or of another feature space or resolution.
         """
-        found = _arrays(existing(file))
+        found = arrays(existing(file), space.name)
         meta = _meta(found)
         for key, ours in (("extractor", space.name), ("weights", space.weights), ("resolution", resolution)):
             if ours is not None and meta.get(key, ours) != ours:
@@ -110,11 +115,16 @@ class Reference:
                 f"reference={file}: mu {mu.shape}, sigma {sigma.shape}, features {kept.shape}: the features of "
                 f"{space.name} have width {width}"
             )
-        if not all(np.issubdtype(a.dtype, np.floating) and np.isfinite(a).all() for a in (mu, sigma, kept)):
-            raise UserError(f"reference={file}: mu, sigma and features must be finite floating point numbers")
-        n = int(found["n"]) if "n" in found else None
+        for name, array in (("mu", mu), ("sigma", sigma), ("features", kept)):
+            if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+                raise UserError(f"reference={file}: {name} must hold finite floating point numbers")
+        if fault := not_covariance(sigma):
+            raise UserError(f"reference={file}: sigma is no covariance: {fault}")
+        n = found.get("n")
+        if n is not None and (n.shape != () or not np.issubdtype(n.dtype, np.integer) or n < 2):
+            raise UserError(f"reference={file}: n must be a number of images, 2 or more")
         mu, sigma, kept = mu.astype(np.float64), sigma.astype(np.float64), kept.astype(np.float32)
-        return cls(torch.from_numpy(mu), torch.from_numpy(sigma), n, torch.from_numpy(kept))
+        return cls(torch.from_numpy(mu), torch.from_numpy(sigma), None if n is None else int(n), torch.from_numpy(kept))
 
     def save(self, file: str | Path, meta: Mapping[str, Any]) -> None:
         """Writes ``mu``, ``sigma``, ``n``, ``features`` (if any are kept) and ``meta`` (JSON), atomically."""
@@ -155,6 +165,7 @@ def _measured(
         if not batch.valid.any():
             continue
         features = space.features(batch.images[batch.valid])["features"]
+        space.check(features, f"data={dataset.name}", rows[batch.valid])
         kept.append(features[keeps[rows[batch.valid]]])
         waiting.append(features)
         if sum(map(len, waiting)) >= 2 * BLOCK:  # so that the last block is not a small one
@@ -198,16 +209,64 @@ def existing(file: str | Path) -> Path:
     return Path(file)
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
+def arrays(file: Path, space: str) -> dict[str, np.ndarray]:
+    """The arrays in a file of statistics: ``mu`` ``(C,)``, ``sigma`` ``(C, C)``, and what else `Reference.save` writes.
+
+    Args:
+        file: see `Reference.load`.
+        space: name of the feature space.
+
+    Raises:
+        UserError: the file cannot be read, or has no ``mu`` or ``sigma``.
+    """
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ("mu", "sigma", "n", "features", "meta") if name in arrays}
+        with file.open("rb") as opened:
+            pickled = opened.read(1) == b"\x80"
+        found = _of_edm(unpickle_arrays(file), file, space) if pickled else dict(_npz(file))
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"reference={file}: cannot be read as .npz: {reason}") from None
-    if not {"mu", "sigma"} <= found.keys():
-        raise UserError(f"reference={file}: the arrays mu and sigma are missing")
+    except NotReadable as error:
+        raise UserError(f"reference={file}: cannot be read as a pickle: {error}") from None
+    for name, other in (("mu", "mean"), ("sigma", "cov")):
+        found.setdefault(name, found.pop(other, np.zeros(0)))
+        if not found[name].size:
+            raise UserError(f"reference={file}: the arrays mu and sigma are missing")
+    for name, dimensions in (("mu", 1), ("sigma", 2)):
+        while found[name].ndim > dimensions and found[name].shape[0] == 1:
+            found[name] = found[name][0]
     return found
+
+
+def _npz(file: Path) -> Iterator[tuple[str, np.ndarray]]:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:  # a single array: AttributeError
+        for name in ("mu", "sigma", "mean", "cov", "n", "features", "meta"):
+            if name in held:
+                yield name, held[name]
+
+
+def _of_edm(found: Any, file: Path, space: str) -> dict[str, np.ndarray]:
+    """The arrays of EDM's pickle, in which statistics of Inception's features are called ``fid``."""
+    if isinstance(found, dict) and not {"mu", "sigma"} <= found.keys():
+        if space != INCEPTION or "fid" not in found:
+            held = ", ".join(map(str, found)) or "nothing"
+            raise UserError(f"reference={file}: holds {held}; only fid can be used, with features={INCEPTION}")
+        found = found["fid"]
+    if not isinstance(found, dict):
+        raise UserError(f"reference={file}: holds a {type(found).__name__} instead of named arrays")
+    return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+
+
+def not_covariance(sigma: np.ndarray) -> str:
+    """Why a matrix ``(C, C)`` cannot be a covariance, beyond rounding to float32; empty if it can be one."""
+    matrix = torch.from_numpy(sigma.astype(np.float64))
+    apart = (matrix - matrix.mT).abs().max()
+    if apart > ROUNDING * matrix.abs().max():
+        return f"it is not symmetric: two entries differ by {apart:.3g}"
+    values = torch.linalg.eigvalsh(matrix)
+    if values[0] < -ROUNDING * values.abs().max():
+        return f"it has a negative eigenvalue, {values[0]:.3g}, and the largest is {values[-1]:.3g}"
+    return ""
 
 
 def _meta(found: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Space(ABC):
     def width(self) -> int:
         """Length of a feature vector."""
         return self.features(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))["features"].shape[1]
+
+    def check(self, features: Tensor, source: str, numbers: Sequence[int] | Tensor) -> None:
+        """Raises `UserError` if features ``(N, width)`` are not finite; it names the image, one of ``numbers``."""
+        if not features.isfinite().all():
+            bad = int(numbers[int((~features.isfinite().all(1)).nonzero()[0, 0])])
+            raise UserError(f"{source}: the features of image {bad} in {self.name} are not finite")
 
     def column(self, score: str) -> str:
         """The name of a score in a run's row."""

@@ -55,6 +55,8 @@ class HubFiles(ModelHubMixin):
             raise UserError(f"{file}: has no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")
         place = folder.absolute()
         store = {"runtime": {"runs": str(place.parents[1])}} if place.parent.name == "training" else {}
+        if bad := [key for key, value in tensors.items() if not value.isfinite().all()]:
+            raise UserError(f"{file}: its weights '{weights}' are not finite, such as {bad[0]}")
         model: Any = cls(training_of(folder, **store), classes=tensors["label.weight"].shape[0] - 1)  # type: ignore[call-arg]
         checkpoint.fill(model.network, tensors, file)
         model.folder = folder

@@ -68,13 +68,23 @@ class ImageSampler(nn.Module):
             path: the times of ``sampling``'s path, if they are known already.
 
         Raises:
-            UserError: the guide is missing or has other streams or classes, path and steps do not fit, or there are no
-                images that streams could be given of.
+            UserError: the guide is missing or has other streams or classes, path and steps do not fit, there are no
+                images that streams could be given of, or an image is not finite.
         """
         path = (sampling or Sampling()).path_for(self.config) if path is None else path
         shown, codec = self.output_stream(path)
+        done = 0
         for z in self.all_streams(indices, sampling, labels=labels, guide=guide, batch=batch, path=path):
-            yield codec.decode(z[shown]) if codec else z[shown]
+            images = codec.decode(z[shown]) if codec else z[shown]
+            finite = images.isfinite().flatten(1).all(1)
+            if not finite.all():
+                bad = indices[done + int((~finite).nonzero()[0, 0])]
+                raise UserError(
+                    f"{self.folder or 'this network'}: image {bad} is not finite; try another solver, a smaller "
+                    "guidance.scale, or dtype=float32"
+                )
+            done += len(images)
+            yield images
 
     @torch.no_grad()
     def all_streams(

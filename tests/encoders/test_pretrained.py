@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from vits import (
@@ -37,6 +37,7 @@ from vits import (
 )
 
 from lf import encoders
+from lf.core.errors import UserError
 from lf.data import shapes, to_float
 from lf.encoders.conformance import EncoderConformance
 
@@ -168,6 +169,19 @@ def test_a_clamp_bounds_whitened_latents_of_any_encoder(place: Path, tmp_path: P
     free, bound = (small("mocov3", place, clamp=c).load(DATA, PATCH, tmp_path)(X) for c in (None, 0.5))
     assert free.abs().max() > 0.5 * LATENT_STD
     torch.testing.assert_close(bound, free.clamp(-0.5 * LATENT_STD, 0.5 * LATENT_STD))
+
+
+def test_whitening_without_eps_is_that_of_the_public_code(place: Path, tmp_path: Path) -> None:
+    encode = small("mocov3", place, eps=0.0).load(DATA, PATCH, tmp_path)
+    (file,) = tmp_path.glob("whitening-mocov3-*.safetensors")
+    z, statistics = encode.features(X), load_file(file)
+    expected = (z - statistics["mean"]) / statistics["var"].sqrt() * LATENT_STD
+    torch.testing.assert_close(encode(X), expected)
+    small("mocov3", place).load(DATA, PATCH, tmp_path)  # eps is no part of what is measured
+    assert len(list(tmp_path.glob("whitening-mocov3-*.safetensors"))) == 1
+    save_file(statistics | {"var": torch.zeros_like(statistics["var"])}, tmp_path / "flat.safetensors")
+    with pytest.raises(UserError, match="mocov3.eps=0: a channel of its latents does not vary in .*flat"):
+        small("mocov3", place, eps=0.0, stats=str(tmp_path / "flat.safetensors")).load(DATA, PATCH, tmp_path)
 
 
 @pytest.mark.parametrize("name", SMALL)
