@@ -108,7 +108,7 @@ def square(model: LatentForcing, x: Sequence[Tensor], y: Tensor) -> dict[str, Te
 
 @torch.no_grad()
 def film(model: LatentForcing) -> dict[str, Tensor]:
-    """A trajectory: ``film`` uint8 ``(frames, 2, n, 3, H, W)``, pixels and the first latent, and ``film_times``.
+    """A trajectory: ``film`` uint8 ``(frames, streams, n, 3, H, W)``, and ``film_times``.
 
     A latent is shown by the three principal axes of its final values.
     """
@@ -130,15 +130,18 @@ def film(model: LatentForcing) -> dict[str, Tensor]:
     end = sample(velocity, model.noise(range(FILMED), 0), path, "euler")
     states.append((path[-1].tolist(), end))
     picked = [states[k] for k in torch.linspace(0, len(states) - 1, FRAMES).round().int().tolist()]
-    cells = end[1].movedim(1, -1).flatten(0, -2)
-    centre, (_, _, axes) = cells.mean(0), torch.pca_lowrank(cells, min(3, cells.shape[1]), center=True)
-    spread = ((cells - centre) @ axes).std(0).clamp_min(1e-6)
-    frames = []
-    for _, z in picked:
-        seen = ((z[1].movedim(1, -1) - centre) @ axes / spread / 2).movedim(-1, 1)
-        seen = F.pad(seen, (0, 0, 0, 0, 0, 3 - seen.shape[1]))
-        frames.append(torch.stack([to_uint8(z[0]), to_uint8(F.interpolate(seen, size=z[0].shape[-2:]))]))
-    return {"film": torch.stack(frames), "film_times": torch.tensor([t for t, _ in picked])}
+    streams = [torch.stack([to_uint8(z[0]) for _, z in picked])]
+    for i in range(1, len(end)):
+        cells = end[i].movedim(1, -1).flatten(0, -2)
+        centre, (_, _, axes) = cells.mean(0), torch.pca_lowrank(cells, min(3, cells.shape[1]), center=True)
+        spread = ((cells - centre) @ axes).std(0).clamp_min(1e-6)
+        frames = []
+        for _, z in picked:
+            seen = ((z[i].movedim(1, -1) - centre) @ axes / spread / 2).movedim(-1, 1)
+            seen = F.pad(seen, (0, 0, 0, 0, 0, 3 - seen.shape[1]))
+            frames.append(to_uint8(F.interpolate(seen, size=z[0].shape[-2:])))
+        streams.append(torch.stack(frames))
+    return {"film": torch.stack(streams, 1), "film_times": torch.tensor([t for t, _ in picked])}
 
 
 def probe(sweep: str, runs: Path = Path("runs")) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lf.config import Evaluation
+from lf.config.schema import stream_names
 from lf.core.cli import Parser
 from lf.core.errors import UserError, nearest
 
@@ -72,7 +73,7 @@ def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict
     file = RESULTS / frame.attrs["sweep"] / "configs.json"
     if runs is None or not frame.attrs["source"].startswith(str(runs)):
         return tuple(json.loads(file.read_text())) if file.exists() else ({}, {})
-    read = cache(lambda kind, name: dict(flat(_read(runs / kind / name / "config.json"), f"{kind}.")))
+    read = cache(lambda kind, name: _config(runs / kind / name / "config.json", kind))
     pairs = frame[["training_id", "evaluation_id"]].itertuples(index=False)
     own = {e: {**read("training", t), **read("evaluation", e)} for t, e in pairs}
     texts = {e: {k: json.dumps(v) for k, v in config.items()} for e, config in own.items()}
@@ -83,6 +84,13 @@ def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict
     return {k: one[k] for k in one if k in shared}, {
         e: {k: v for k, v in config.items() if k not in shared | hidden} for e, config in own.items()
     }
+
+
+def _config(file: Path, kind: str) -> dict[str, Any]:
+    """A flat config; with several latents, also the names of the streams in their order."""
+    config = _read(file)
+    latents = [latent["name"] for latent in config.get("latents", ())]
+    return dict(flat(config, f"{kind}.")) | ({f"{kind}.streams": stream_names(latents)} if len(latents) > 1 else {})
 
 
 def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFrame:

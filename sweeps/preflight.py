@@ -29,12 +29,12 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
         raise UserError(f"budget_hours={launch.budget_hours:g}: no forecast is possible, nothing was measured yet")
     if launch.budget_hours and hours is not None and hours > launch.budget_hours:
         raise UserError(f"budget_hours={launch.budget_hours:g}: the forecast is {hours:.3g} worker hours")
-    sizes, total, schedules = dict[tuple[str, ...], int](), 0, dict[str, Schedule]()
+    sizes, total, schedules = dict[tuple[str, ...], int](), 0, dict[str, tuple[Schedule, list[str]]]()
     for trained, cells in planned.trainings.items():
         training = trained.training
         for cell in cells:
             path = (cell.evaluation.path or training.schedule).over(training.stream_names)
-            schedules.setdefault(path.model_dump_json(), path)
+            schedules.setdefault(path.model_dump_json(), (path, training.stream_names))
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
@@ -74,18 +74,21 @@ def _check_schedule(schedule: Schedule) -> None:
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
 
 
-def _draw(schedules: list[Schedule], file: Path) -> None:
-    """Every path in the unit square."""
+def _draw(schedules: list[tuple[Schedule, list[str]]], file: Path) -> None:
+    """Every path in the unit square of every two streams."""
     from matplotlib.figure import Figure  # imported here only: it takes a second
 
-    columns = min(6, len(schedules))
-    rows = -(-len(schedules) // columns)
+    panels = [(schedule, names, pair) for schedule, names in schedules for pair in schedule.pairs]
+    columns = min(6, len(panels))
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, schedule in zip(axes.flat, schedules, strict=False):
+    for ax, (schedule, names, pair) in zip(axes.flat, panels, strict=False):
         ax.set_axis_on()
-        parameters = [f"{k} {v:.3g}" for k, v in schedule.model_dump().items() if k in ("alpha", "offset")]
-        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=" ".join([schedule.name, *parameters]))
+        values = schedule.model_dump()
+        parameters = [f"{k} {v:.3g}" for k, v in values.items() if k in ("alpha", "offset")]
+        title = " ".join([schedule.name, *parameters, " → ".join(map(" ".join, values.get("order", ())))]).strip()
+        schedule.plot(ax, steps=20 * schedule.streams, n=500, title=title, pair=pair, names=names)
     figure.savefig(file, dpi=110)

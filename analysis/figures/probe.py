@@ -1,6 +1,7 @@
 """Figures of the measurements of `analysis.probe`: how much each stream predicts of the other, and a trajectory."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ from torch import Tensor
 from analysis import results
 from analysis.figures import schedules
 from analysis.figures.style import MARKERS, STYLES, show, subplots
-
-NAMES = ("pixels", "latent")
 
 
 def read(frame: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -33,8 +32,9 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
     found, meta = read(frame)
     if not found:
         return {}
-    made = {"cross_psnr": cross_psnr(found), "difficulty": difficulty(found, frame, runs)}
-    made |= {"structure": structure(found), "film": strip(found)}
+    names = _names(meta)
+    made = {"cross_psnr": cross_psnr(found, names), "difficulty": difficulty(found, frame, runs)}
+    made |= {"structure": structure(found), "film": strip(found, names)}
     for figure in made.values():
         figure.suptitle(f"{meta['schedule']} with {meta['latents']}, seed {meta['seed']}", fontsize=8)
     return {**made}
@@ -46,20 +46,29 @@ def findings(frame: pd.DataFrame) -> list[str]:
     if not found:
         return []
     psnr, kept, (latents, pixels) = found["psnr"], found["structure"], found["pair"].tolist()
-    gained = [(psnr[s] - alone).max() for s, alone in enumerate(_alone(psnr))]
+    gained = [(of - alone).max() for of, alone in zip(psnr, _alone(psnr), strict=True)]
     same = int((psnr[0, :, 0] - pixels).abs().argmin())
+    names = _names(meta)
+    told = ", ".join(f"{gain:.1f} dB of the {name}" for gain, name in zip(gained[1:], names[1:], strict=True))
+    by = "the latent tells" if len(names) == 2 else "the latents tell"
     return [
         f"Measured on {meta['schedule']} with {meta['latents']}, seed {meta['seed']}, over {meta['images']} images: "
-        f"the latent tells up to {gained[0]:.1f} dB of the pixels, the pixels up to {gained[1]:.1f} dB of the latent.",
-        f"Told by the latent alone (t = {found['times'][-1]:.1f}) an image has {latents:.1f} dB and its edges "
-        f"correlate by {kept[0, -1]:.2f} with the true ones; told by noisy pixels it has {pixels:.1f} dB and "
-        f"{kept[same, 0]:.2f}.",
+        f"{by} up to {gained[0]:.1f} dB of the pixels, the pixels up to {told}.",
+        f"Told by the latent{'s' * (len(names) > 2)} alone (t = {found['times'][-1]:.1f}) "
+        f"an image has {latents:.1f} dB and its edges correlate by {kept[0, -1]:.2f} with the true ones; "
+        f"told by noisy pixels it has {pixels:.1f} dB and {kept[same, 0]:.2f}.",
     ]
 
 
-def _alone(psnr: Tensor) -> tuple[Tensor, Tensor]:
-    """PSNR of pixels and of the latent if the other stream is noise; the reference for the gain."""
-    return psnr[0][:, :1], psnr[1][:1, :]
+def _names(meta: dict[str, str]) -> list[str]:
+    """The names of the streams; with one latent, ``pixels`` and ``latent``."""
+    latents = meta["latents"].split(", ")
+    return ["pixels", *(latents if len(latents) > 1 else ["latent"])]
+
+
+def _alone(psnr: Tensor) -> list[Tensor]:
+    """PSNR of the pixels if the latents are noise, and of each latent if the pixels are; the reference for the gain."""
+    return [psnr[0][:, :1], *(latent[:1, :] for latent in psnr[1:])]
 
 
 def surface(ax: Any, times: Tensor, values: Tensor, label: str, **style: Any) -> None:
@@ -72,14 +81,14 @@ def surface(ax: Any, times: Tensor, values: Tensor, label: str, **style: Any) ->
     ax.set_title(label, fontsize=8)
 
 
-def cross_psnr(found: dict[str, Tensor]) -> Figure:
-    """PSNR of each stream's prediction over the square, and the gain from the other stream (as in LF Fig. 5)."""
+def cross_psnr(found: dict[str, Tensor], names: Sequence[str]) -> Figure:
+    """PSNR of each stream's prediction over the square, and the gain from the other side (as in LF Fig. 5)."""
     psnr, times = found["psnr"], found["times"]
-    figure, axes = subplots(2, 2, (7, 6))
-    alone = _alone(psnr)
-    for s, name in enumerate(NAMES):
-        surface(axes[s][0], times, psnr[s], f"PSNR of predicted {name} (dB)")
-        surface(axes[s][1], times, psnr[s] - alone[s], f"gained from the {NAMES[1 - s]} (dB)")
+    figure, axes = subplots(len(names), 2, (7, 3 * len(names)))
+    others = ["latents" if len(names) > 2 else "latent", *["pixels"] * (len(names) - 1)]
+    for row, name, other, of, alone in zip(axes, names, others, psnr, _alone(psnr), strict=True):
+        surface(row[0], times, of, f"PSNR of predicted {name} (dB)")
+        surface(row[1], times, of - alone, f"gained from the {other} (dB)")
     return figure
 
 
@@ -91,7 +100,7 @@ def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None)
     figure, axes = subplots(1, 1, (5.4, 3.5))
     ax = axes[0][0]
     surface(ax, found["times"], found["unexplained"][:2].mean(0), "share of both streams that is unexplained")
-    for i, (name, schedule) in enumerate(list(schedules.followed(frame, runs).items())[:8]):
+    for i, (name, (schedule, _)) in enumerate(list(schedules.followed(frame, runs).items())[:8]):
         if schedule.streams > 1:
             path = schedule.path(schedule.steps_from(24))
             ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color="w", linewidth=2.6)
@@ -117,24 +126,25 @@ def structure(found: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def strip(found: dict[str, Tensor], images: int = 3) -> Figure:
-    """A trajectory from noise to image: pixels above; below, the latent's three principal axes as colours."""
+def strip(found: dict[str, Tensor], names: Sequence[str], images: int = 3) -> Figure:
+    """A trajectory from noise to image: pixels above; below, each latent's three principal axes as colours."""
     film, times = found["film"], found["film_times"]
-    figure, axes = subplots(1, 1, (0.62 * len(film) + 1, 0.66 * 2 * images + 0.7))
+    figure, axes = subplots(1, 1, (0.62 * len(film) + 1, 0.66 * len(names) * images + 0.7))
     rows = film[:, :, :images].permute(2, 1, 0, 3, 4, 5).flatten(0, 1)  # (image, stream) by frame
-    show(axes[0][0], rows.flatten(0, 1), len(film), [*NAMES] * images)
+    show(axes[0][0], rows.flatten(0, 1), len(film), [*names] * images)
     width = film.shape[-1] + 1
     ticks = [width * (k + 0.5) for k in range(len(film))]
-    axes[0][0].set_xticks(ticks, [f"{t[0]:.2f}\n{t[1]:.2f}" for t in times.tolist()], fontsize=7)
-    axes[0][0].set_xlabel("$t$ pixels above $t$ latent", fontsize=8)
+    axes[0][0].set_xticks(ticks, ["\n".join(f"{now:.2f}" for now in t) for t in times.tolist()], fontsize=7)
+    axes[0][0].set_xlabel(" above ".join(f"$t$ {name}" for name in names), fontsize=8)
     return figure
 
 
 def film(frame: pd.DataFrame, runs: Path | None) -> list[tuple[str, Tensor]]:
-    """Frames of the measured trajectory for a slider: a label ``t pixels 0.50, t latent 1.00``, and both streams."""
-    found, _ = read(frame)
+    """Frames of the measured trajectory for a slider: a label ``t pixels 0.50, t latent 1.00``, and all streams."""
+    found, meta = read(frame)
     if not found:
         return []
     times = found["film_times"].tolist()
-    said = [f"t pixels {t[0]:.2f}, t latent {t[1]:.2f}" for t in times]
+    names = _names(meta)
+    said = [", ".join(f"t {name} {now:.2f}" for name, now in zip(names, t, strict=True)) for t in times]
     return [(label, images.flatten(0, 1)) for label, images in zip(said, found["film"], strict=True)]

@@ -1,8 +1,9 @@
 """Figures of schedules: training densities, paths, and each stream's signal-to-noise ratio along the path."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import seaborn as sns
@@ -16,50 +17,58 @@ from lf import schedules
 from lf.diffusion.flow import snr
 from lf.schedules import Schedule
 
+NAMES = ("pixels", "latent")  # of two streams
 MOST_SCHEDULES = 12  # most schedules in one figure
 INSIDE = slice(1, -1)  # without the ends of a path, where the ratio is 0 or infinite
 
 
-def trained(frame: pd.DataFrame, runs: Path | None) -> dict[str, Schedule]:
+class Named(NamedTuple):
+    """A schedule with the names of its streams."""
+
+    schedule: Schedule
+    names: Sequence[str]
+
+
+def trained(frame: pd.DataFrame, runs: Path | None) -> dict[str, Named]:
     """The different schedules of the trainings of the first seed, named by their differences."""
     return _named(_settings(frame, runs, "training.schedule."))
 
 
-def followed(frame: pd.DataFrame, runs: Path | None) -> dict[str, Schedule]:
+def followed(frame: pd.DataFrame, runs: Path | None) -> dict[str, Named]:
     """The different paths of the evaluations of the first seed, named by their differences."""
     found = _settings(frame, runs, "evaluation.path.")
     if not found and {"path", "alpha"} <= {*frame}:  # rows that were exported without their configs
         pairs = frame[["path", "alpha"]].drop_duplicates().itertuples(index=False)
-        found = [{"name": p} if math.isnan(a) else {"name": p, "alpha": a} for p, a in pairs]
-    curves: dict[str, dict[str, Any]] = {}  # schedules that differ only in their training density have one path
-    for values in found:
+        found = [({"name": p} if math.isnan(a) else {"name": p, "alpha": a}, NAMES) for p, a in pairs]
+    curves: dict[str, tuple[dict[str, Any], Sequence[str]]] = {}  # those that differ only in their training density
+    for values, names in found:
         schedule = schedules.create(**values)
         if schedule.has_path:
-            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), values)
+            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), (values, names))
     return _named(list(curves.values()))
 
 
-def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[dict[str, Any]]:
-    """The different schedule settings under ``prefix`` in the configs."""
+def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[tuple[dict[str, Any], Sequence[str]]]:
+    """The different schedule settings under ``prefix`` in the configs, and the names of the streams."""
     shared, own = configs(frame, runs)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, tuple[dict[str, Any], Sequence[str]]] = {}
     for name in frame[frame.seed == frame.seed.min()].evaluation_id:
         config = {**shared, **own.get(name, {})}
         values = nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
         if "name" in values:
-            found[str(values)] = values
+            found[str(values)] = values, config.get("training.streams", NAMES)
     return list(found.values())
 
 
-def _named(found: list[dict[str, Any]]) -> dict[str, Schedule]:
+def _named(found: list[tuple[dict[str, Any], Sequence[str]]]) -> dict[str, Named]:
     """The first schedules of ``found``, named by schedule and by the parameters that vary."""
-    named: dict[str, Schedule] = {}
-    for values in found:
-        alike = [other for other in found if other["name"] == values["name"]]
-        hidden = ("alpha", "names", "streams")
-        varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k not in hidden]
+    named: dict[str, Named] = {}
+    for values, names in found:
+        alike = [other for other, _ in found if other["name"] == values["name"]]
+        varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k not in ("alpha", "names")]
         title = path_label(values["name"], values.get("alpha", math.nan))
-        named[" ".join([title, *(_parameter(k, values[k]) for k in varied)])] = schedules.create(**values)
+        title = " ".join([title, *(_parameter(k, values[k]) for k in varied)])
+        named[title] = Named(schedules.create(**values), names)
     return dict(list(named.items())[:MOST_SCHEDULES])
 
 
@@ -71,42 +80,64 @@ def _parameter(key: str, value: Any) -> str:
 
 
 def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
-    """Training density (points; histograms of each stream's times at the edges) and path (line) of every schedule."""
+    """Training density (points; histograms of each stream's times at the edges) and path (line) of every schedule.
+
+    The axes are the times of two streams; with more streams, there is a square for every two.
+    """
     found = trained(frame, runs)
     if not found:
         return None
-    columns = min(4, len(found))
-    rows = -(-len(found) // columns)
+    panels = [(title, *one, pair) for title, one in found.items() for pair in one.schedule.pairs]
+    columns = min(4 if len(panels) == len(found) else 3, len(panels))
+    rows = -(-len(panels) // columns)
     size = (2.5 * columns, 2.7 * rows)
     figure, axes = subplots(rows, columns, size)
-    for ax in axes.flat[len(found) :]:
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, schedule) in zip(axes.flat, found.items(), strict=False):
-        schedule.plot(ax, steps=20, title=name)
+    for ax, (title, schedule, names, pair) in zip(axes.flat, panels, strict=False):
+        schedule.plot(ax, steps=20, title=title, pair=pair, names=_names(Named(schedule, names)))
     return figure
 
 
 def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | None:
-    """The paths of the sweep in the unit square, pixels against the latent; None if there is only one."""
-    found = {name: path for name, path in followed(frame, runs).items() if path.streams > 1}
+    """The paths of the sweep in the unit square of every two streams; None if there is only one."""
+    found = {title: one for title, one in followed(frame, runs).items() if one.schedule.streams > 1}
     if len(found) < 2:
         return None
-    figure, axes = subplots(1, 1, (5.2, 3.4))
-    ax = axes[0][0]
-    for i, ((name, schedule), colour) in enumerate(
-        zip(found.items(), sns.color_palette("viridis", len(found)), strict=True)
-    ):
-        path = schedule.path(schedule.steps_from(steps))
-        ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=colour, marker=MARKERS[i % 8], markersize=3, label=name)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    ax.set(xlabel="$t$ pixels (1 = clean)", ylabel="$t$ latent (1 = clean)")
-    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    panels = {one.schedule.streams: one for one in found.values()}  # any path of so many streams, for the labels
+    squares = [(k, pair) for k, one in sorted(panels.items()) for pair in one.schedule.pairs]
+    columns = min(3, len(squares))
+    rows = -(-len(squares) // columns)
+    figure, axes = subplots(rows, columns, (2.2 * columns + 3, 3 * rows) if len(squares) > 1 else (5.2, 3.4))
+    colours = sns.color_palette("viridis", len(found))
+    for ax in axes.flat[len(squares) :]:
+        ax.set_axis_off()
+    for ax, (k, (x, y)) in zip(axes.flat, squares, strict=False):
+        for i, (title, (schedule, _)) in enumerate(found.items()):
+            if schedule.streams == k:
+                path = schedule.path(schedule.steps_from(steps))
+                style = {"color": colours[i], "marker": MARKERS[i % 8], "markersize": 3, "label": title}
+                ax.plot(path[:, x], path[:, y], STYLES[i % 4], **style)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        names = _names(panels[k])
+        ax.set(xlabel=f"$t$ {names[x]} (1 = clean)", ylabel=f"$t$ {names[y]} (1 = clean)")
+    if len(squares) == 1:
+        axes[0][0].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        shown = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(shown.values(), shown.keys(), fontsize=7, loc="outside right center")
     return figure
 
 
+def _names(one: Named) -> Sequence[str]:
+    """The names of its streams; numbers for latents whose names were not exported."""
+    k = one.schedule.streams
+    return one.names if len(one.names) == k else ("pixels", *(f"latent {i}" for i in range(1, k)))
+
+
 def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
-    """Signal-to-noise ratio of pixels and latent against global time (LF Eq. 3), for streams of variance 1."""
-    found = {name: path for name, path in followed(frame, runs).items() if path.streams > 1}
+    """Signal-to-noise ratio of every stream against global time (LF Eq. 3), for streams of variance 1."""
+    found = {title: one for title, one in followed(frame, runs).items() if one.schedule.streams > 1}
     if not found:
         return None
     columns = min(4, len(found))
@@ -115,13 +146,17 @@ def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     u = torch.linspace(0, 1, 101, dtype=torch.float64)[INSIDE]
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
-    for ax, (name, schedule) in zip(axes.flat, found.items(), strict=False):
-        ratio = snr(schedule.curve(u))
-        for i, stream in enumerate(("pixels", "latent")):
+    shown_names: set[str] = set()
+    for ax, (title, one) in zip(axes.flat, found.items(), strict=False):
+        ratio, names = snr(one.schedule.curve(u)), _names(one)
+        for i, stream in enumerate(names):
             shown = (ratio[:, i] > 0) & ratio[:, i].isfinite()
-            ax.plot(u[shown], ratio[shown, i], STYLES[i], color=sns.color_palette("colorblind")[i], label=stream)
-        ax.set(yscale="log", title=name, ylim=(1e-4, 1e4))
-    axes[0][0].legend(fontsize=7)
+            style = {"color": sns.color_palette("colorblind")[i % 10], "label": stream}
+            ax.plot(u[shown], ratio[shown, i], STYLES[i % 4], **style)
+        ax.set(yscale="log", title=title, ylim=(1e-4, 1e4))
+        if not {*names} <= shown_names:
+            ax.legend(fontsize=7)
+            shown_names |= {*names}
     figure.supxlabel("global time", fontsize=9)
     figure.supylabel("SNR", fontsize=9)
     return figure

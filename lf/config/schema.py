@@ -47,7 +47,11 @@ def _listed(value: Any, single: Any) -> Any:
 
 
 def _at_one(value: Any) -> Any:
-    return {name: 1.0 for name in value} if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list) and all(isinstance(name, str) for name in value):
+        return {name: 1.0 for name in value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"given={value}: must be names of streams, such as [tiny], or times by name, given.tiny=0.8")
+    return value
 
 
 class Source(Strict):
@@ -114,8 +118,10 @@ class Training(Source):
     def streams(self) -> tuple[Stream, ...]:
         """The streams: pixels, then the latents."""
         patch = self.network.patch
-        latents = (encoder.stream(self.resolution, patch) for encoder in self.latents)
-        return (Stream("pixels", 3, self.resolution, patch), *_distinct(latents))
+        latents = [encoder.stream(self.resolution, patch) for encoder in self.latents]
+        names = stream_names(stream.name for stream in latents)
+        named = (replace(stream, name=name) for stream, name in zip(latents, names[1:], strict=True))
+        return (Stream(names[0], 3, self.resolution, patch), *named)
 
     @property
     def stream_names(self) -> list[str]:
@@ -131,14 +137,14 @@ class Training(Source):
         return self.lr * falling[self.lr_schedule]
 
 
-def _distinct(latents: Iterable[Stream]) -> list[Stream]:
-    """Makes stream names distinct: a latent called ``pixels`` becomes ``pixels_latent``, the second ``x`` ``x_2``."""
-    named, seen = [], Counter[str]()
-    for stream in latents:
-        name = "pixels_latent" if stream.name == "pixels" else stream.name
+def stream_names(latents: Iterable[str]) -> list[str]:
+    """Distinct names of the streams: a latent called ``pixels`` becomes ``pixels_latent``, the second ``x`` ``x_2``."""
+    names, seen = ["pixels"], Counter[str]()
+    for latent in latents:
+        name = "pixels_latent" if latent == "pixels" else latent
         seen[name] += 1
-        named.append(replace(stream, name=name if seen[name] == 1 else f"{name}_{seen[name]}"))
-    return named
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
 
 
 class Sampling(Strict):

@@ -48,7 +48,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         words.append(word)
     try:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, ValueError) as error:  # ValueError: a list and one of its keys are both set
         raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
 
 
@@ -57,7 +57,8 @@ def read_yaml(name: str, key: str) -> Any:
     try:
         return OmegaConf.to_container(OmegaConf.load(name))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{key}={name}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
+        said = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{key}={name}: {said}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ and the pixels last, unless a parameter says otherwise. A parameter can give val
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -150,29 +151,47 @@ class Schedule(Plugin):
         """Each stream's position in the order of generation: latents 0, 1, …, pixels last."""
         return [self.streams - 1, *range(self.streams - 1)]
 
-    def plot(self, ax: "Axes", steps: int = 50, n: int = 2000, title: str = "") -> None:
-        """Draws the training density (points) and the path (line) in the unit square.
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every two streams, which are the axes of figures; a single stream with itself."""
+        return list(combinations(range(self.streams), 2)) or [(0, 0)]
 
-        Histograms at the edges show the times at which each stream's own loss is trained. The axes are the times of
-        the pixels and of the first latent; a single stream is drawn against itself.
+    def plot(
+        self,
+        ax: "Axes",
+        steps: int = 50,
+        n: int = 2000,
+        title: str = "",
+        pair: tuple[int, int] | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Draws the training density (points) and the path (line) in the unit square of two streams' times.
+
+        Histograms at the edges show the times at which each stream's own loss is trained.
 
         Args:
             ax: where to draw.
-            steps: steps of the path.
+            steps: steps of the path, or a few more if it cannot be divided into so many.
             n: training samples to draw.
             title: by default the schedule's name.
+            pair: the streams of the two axes; by default the first of `pairs`, the pixels and the first latent.
+            names: the names of all streams, for the axes.
         """
-        y = min(1, self.streams - 1)
+        x, y = pair or self.pairs[0]
+        label = (
+            names
+            or self.names
+            or ("pixels", *(f"latent {i}" if self.streams > 2 else "latent" for i in range(1, self.streams)))
+        )
         times = self.sample(n, generator=torch.Generator().manual_seed(0))
-        seen = times.weight[:, [0, y]].sum(1) > 0
-        ax.scatter(times.t[seen, 0], times.t[seen, y], s=2, alpha=0.25, color="0.5", linewidths=0, rasterized=True)
+        seen = times.weight[:, [x, y]].sum(1) > 0
+        ax.scatter(times.t[seen, x], times.t[seen, y], s=2, alpha=0.25, color="0.5", linewidths=0, rasterized=True)
         if self.has_path:
             path = self.path(self.steps_from(steps))
-            ax.plot(path[:, 0], path[:, y], marker=".", markersize=3, linewidth=1.2, clip_on=False)
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="$t$ pixels")
-        ax.set_ylabel("$t$ latent" if y else "$t$ pixels")
+            ax.plot(path[:, x], path[:, y], marker=".", markersize=3, linewidth=1.2, clip_on=False)
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=f"$t$ {label[x]}", ylabel=f"$t$ {label[y]}")
         above, right = ax.inset_axes((0, 1.03, 1, 0.16), sharex=ax), ax.inset_axes((1.03, 0, 0.16, 1), sharey=ax)
-        own, mass = times.t[:, [0, y]], times.weight[:, [0, y]]
+        own, mass = times.t[:, [x, y]], times.weight[:, [x, y]]
         counts, _, _ = above.hist(own[:, 0], 25, range=(0, 1), weights=mass[:, 0], color="0.6")
         others, _, _ = right.hist(
             own[:, 1], 25, range=(0, 1), weights=mass[:, 1], color="0.6", orientation="horizontal"
@@ -183,100 +202,3 @@ class Schedule(Plugin):
         above.set_axis_off()
         right.set_axis_off()
         above.set_title(title or self.name, fontsize=8)
-
-
-class LogitNormals(Schedule):
-    """Base of schedules that train one stream per sample, at a logit-normal time of that stream.
-
-    For two streams the usual words say all; with several latents, ``mean``, ``std`` and ``share`` can say it by name.
-    """
-
-    p_latent: float = Field(0.4, ge=0, le=1, description="share of samples that train a latent")
-    D_mean: float = Field(-1.2, description="mean of the logit of a latent's time")
-    D_std: float = Field(1.0, gt=0, description="standard deviation of the logit of a latent's time")
-    P_mean: float = Field(-0.4, description="mean of the logit of the pixels' time")
-    P_std: float = Field(0.8, gt=0, description="standard deviation of the logit of the pixels' time")
-    mean: dict[str, float] = optional({}, description="D_mean or P_mean by stream name")
-    std: dict[str, Annotated[float, Field(gt=0)]] = optional({}, description="D_std or P_std by stream name")
-    share: dict[str, Annotated[float, Field(ge=0, le=1)]] = optional(
-        {}, description="share of samples that train a stream, by name; the other streams divide the rest"
-    )
-    BY_NAME: ClassVar[tuple[str, ...]] = ("mean", "std", "share")
-
-    def bind(self) -> None:
-        """Says by the usual words what they can say, so that equal schedules are equal runs."""
-        super().bind()
-        pixels, *latents = self.names
-        for parameter, of_pixels, of_latents in (("mean", "P_mean", "D_mean"), ("std", "P_std", "D_std")):
-            given = dict(getattr(self, parameter))
-            self._set(**{of_pixels: given.pop(pixels, getattr(self, of_pixels))})
-            if len(latents) == 1:
-                self._set(**{of_latents: given.pop(latents[0], getattr(self, of_latents))})
-            self._set(**{parameter: {n: v for n, v in given.items() if v != getattr(self, of_latents)}})
-        total = sum(self.share.values())
-        if total > 1 + 1e-9 or (len(self.share) == self.streams and total < 1 - 1e-9):
-            raise ValueError(f"share={self.share}: the shares must add up to 1, or to less if a stream is left out")
-        if len(latents) == 1 and latents[0] in self.share:
-            self._set(p_latent=self.share[latents[0]], share={})
-        elif {*self.share} == {pixels}:
-            self._set(p_latent=1 - self.share[pixels], share={})
-
-    def draw(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """The stream that each sample trains, ``(n,)`` integers, and that stream's time, ``(n,)`` in [0, 1].
-
-        ``t = sigmoid(N(mean, std))``, with D_mean and D_std for latents and P_mean and P_std for pixels (LF).
-        """
-        uniform = torch.rand(n, generator=generator)
-        latent = torch.randint(1, max(self.streams, 2), (n,), generator=generator)
-        normal = torch.randn(n, generator=generator)
-        if self.share:
-            stream = (
-                torch.searchsorted(self._shares().roll(-1).cumsum(0)[:-1], uniform, right=True) + 1
-            ) % self.streams
-        else:
-            stream = latent * (uniform < self.p_latent) * (self.streams > 1)
-        latents = self.streams - 1
-        mean = torch.tensor(self.values("mean", [self.P_mean, *[self.D_mean] * latents]))
-        std = torch.tensor(self.values("std", [self.P_std, *[self.D_std] * latents]))
-        return stream, (mean[stream] + std[stream] * normal).sigmoid()
-
-    def _shares(self) -> Tensor:
-        """The share of samples that train each stream; streams without a given one divide the rest as p_latent says."""
-        latents = max(self.streams - 1, 1)
-        usual = [1 - self.p_latent, *[self.p_latent / latents] * latents]
-        given = [name in self.share for name in self.known_names()]
-        rest = sum(value for value, is_given in zip(usual, given, strict=True) if not is_given)
-        left = 1 - sum(self.share.values())
-        parts = [value * left / rest if rest else left / max(given.count(False), 1) for value in usual]
-        return torch.tensor(self.values("share", parts))
-
-    def one_hot(self, stream: Tensor) -> Tensor:
-        """Loss weights ``(n, streams)``: 1 for the stream that a sample trains, else 0."""
-        return torch.nn.functional.one_hot(stream, self.streams).float()
-
-
-class Curved(LogitNormals):
-    """Base of schedules that train on their curve: one stream draws its time, and the curve gives the other times."""
-
-    @abstractmethod
-    def inverse(self, t: Tensor, stream: int) -> Tensor:
-        """The global time at which ``stream`` reaches ``t``; for ``t = 0``, the time at which it starts to move."""
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
-        stream, t = self.draw(n, generator)
-        u = torch.stack([self.inverse(t, i) for i in range(self.streams)], -1)
-        u = u.gather(-1, stream[:, None])[:, 0]
-        times = self.curve(u).scatter(-1, stream[:, None], t[:, None])  # exact, free of rounding
-        return Times(times, self.one_hot(stream))
-
-    def path(self, steps: int) -> Tensor:
-        """Points spread evenly along all k streams (LF).
-
-        Equal steps of every stream's own time are mapped to global time and sorted together; every k-th of the
-        k·(steps+1) points is kept.
-        """
-        if steps < 1:
-            raise UserError(f"steps={steps}: {self.name} needs at least 1")
-        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        u = torch.cat([self.inverse(t, i) for i in range(self.streams)]).sort().values
-        return self.curve(u[:: self.streams])

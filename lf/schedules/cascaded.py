@@ -9,12 +9,19 @@ from torch import Tensor
 
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
-from lf.schedules.base import LogitNormals, Times
+from lf.schedules.base import Times
+from lf.schedules.logit_normal import LogitNormals
 
 
 def _groups(value: Any) -> Any:
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    return [[stage] if isinstance(stage, str) else stage for stage in value] if listed else value
+    groups: list[Any] = [[stage] if isinstance(stage, str) else stage for stage in value] if _listed(value) else [None]
+    if not all(_listed(group) and all(isinstance(name, str) for name in group) for group in groups):
+        raise ValueError(f"order={value}: must be a list of streams, such as [tiny, pixels] or [[tiny, small], pixels]")
+    return groups
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 class Cascaded(LogitNormals):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lf.core.parsing import optional
 from lf.diffusion.flow import shift, shift_derivative
-from lf.schedules.base import Curved, LogitNormals
+from lf.schedules.logit_normal import Curved, LogitNormals
 
 
 class Delayed(Curved):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional, read_yaml
-from lf.schedules.base import Curved, LogitNormals, Schedule
+from lf.schedules.base import Schedule
+from lf.schedules.logit_normal import Curved, LogitNormals
 
 STEPS = "piece_steps"
 
@@ -39,9 +40,9 @@ class Points(Curved):
     def _read(cls, values: Any) -> Any:
         if not isinstance(values, Mapping) or values.get("points", ()) in ((), []):
             return values
-        values, points, where = dict(values), values["points"], "points"
+        values, points, where = dict(values), values["points"], ""
         if isinstance(points, str):
-            where = f"points={points}"
+            where = f"{points}: "
             points = _file(points)
             if STEPS in points:
                 values.setdefault(STEPS, points.pop(STEPS))
@@ -61,14 +62,14 @@ class Points(Curved):
                 if name not in self.names:
                     raise ValueError(f"points.{name}: no such stream; {nearest(name, self.names)}")
             if missing := [name for name in self.names if name not in self.points]:
-                raise ValueError(f"points: lack {', '.join(missing)}")
+                raise ValueError(f"they lack {', '.join(missing)}")
             self._set(points=tuple(zip(*(self.points[name] for name in self.names), strict=True)))
 
     @model_validator(mode="after")
     def _fits(self) -> "Points":
         columns = len(self.points if isinstance(self.points, Mapping) else self._points()[0])
         if columns != self.streams:
-            raise ValueError(f"points: are of {columns} streams and must be of {self.streams}, pixels first")
+            raise ValueError(f"they are of {columns} streams and must be of {self.streams}, pixels first")
         if self.piece_steps and (min(self.piece_steps) < 1 or len(self.piece_steps) != len(self._points()) - 1):
             raise ValueError(
                 f"piece_steps={list(self.piece_steps)}: must be {len(self._points()) - 1} numbers, one per piece, of 1 "
@@ -152,7 +153,7 @@ def _checked(points: Any, where: str) -> Any:
     """Points as tuples. Raises `ValueError` unless they run from 0 to 1, never backwards."""
     named = isinstance(points, Mapping)
     lists = list(points.values()) if named else points
-    wanted = f"{where}: must be lists of numbers of equal length, such as [[0, 0], [0.05, 0.7], [1, 1]], or by name"
+    wanted = f"{where}must be lists of numbers of equal length, such as [[0, 0], [0.05, 0.7], [1, 1]], or by name"
     if not isinstance(lists, Sequence) or isinstance(lists, str) or not lists:
         raise ValueError(wanted)
     for some in lists:
@@ -160,14 +161,16 @@ def _checked(points: Any, where: str) -> Any:
             raise ValueError(wanted)
         if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in some):
             raise ValueError(wanted)
+        if not all(0 <= t <= 1 for t in some):
+            raise ValueError(f"{where}{list(some)}: times are numbers from 0 to 1")
     rows = [tuple(map(float, row)) for row in (zip(*lists, strict=True) if named else lists)]
     if len(rows) < 2 or any(rows[0]) or any(t != 1 for t in rows[-1]):
         raise ValueError(
-            f"{where}: must start at 0 and end at 1, for all streams; it is {list(rows[0])} to {list(rows[-1])}"
+            f"{where}must start at 0 and end at 1, for all streams; it is {list(rows[0])} to {list(rows[-1])}"
         )
     for number, (a, b) in enumerate(pairwise(rows), 2):
         if not all(now <= then for now, then in zip(a, b, strict=True)):
-            raise ValueError(f"{where}: time runs backwards from point {number - 1}, {list(a)}, to {list(b)}")
+            raise ValueError(f"{where}time runs backwards from point {number - 1}, {list(a)}, to {list(b)}")
         if a == b:
-            raise ValueError(f"{where}: point {number}, {list(b)}, is the one before again")
+            raise ValueError(f"{where}point {number}, {list(b)}, is the one before again")
     return {str(name): tuple(map(float, some)) for name, some in points.items()} if named else tuple(rows)

@@ -11,6 +11,7 @@ from made import CELLS, made
 
 import analysis
 from analysis import export, protocol, results, tables
+from analysis.published import PUBLISHED
 from lf.core.errors import UserError
 
 
@@ -41,7 +42,7 @@ def test_every_sweep_has_a_table_with_a_row_a_cell_and_its_own_labels(name: str,
     assert len(pd.read_csv(tmp_path / "table.csv")) == len(CELLS[name])
 
 
-@pytest.mark.parametrize("name", [name for name in CELLS if name != "repa_placement"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_toy_rows_have_the_published_table_below_and_apart(name: str, store: Path) -> None:
     frame = analysis.load(name, store)
     own, _, published = tables.markdown(frame).partition("Published (")

@@ -12,14 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from inline import inline
 from pages import BLOCKS, CHECKED, PAGES, ROOT, RUN, SHELL, SMALL, Block, blocks_of, commands, own
 from parsers import PARSERS, command
 from toy import training
 
+from analysis import load
+from lf import schedules
 from lf.config import Training
 from lf.config.cli import config_over_preset
 from lf.core.errors import UserError
 from lf.train import train
+from sweeps import launch
 from sweeps.jobs import profile
 
 
@@ -91,9 +95,22 @@ def test_a_toml_block_is_a_cluster_profile_or_declares_plugins(block: Block, tmp
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
-def test_a_yaml_block_is_a_preset(block: Block, at: Callable[[Path], Path]) -> None:
+def test_a_yaml_block_is_a_preset_or_points(block: Block, at: Callable[[Path], Path]) -> None:
     at(block.page)
-    config_over_preset([f"preset={block.note('file')}"], Training, "training", None)
+    if block.text.startswith("pixels:"):
+        assert schedules.create("points", points=block.note("file")).over(["pixels", "tiny"]).path(50)[20, 0] == 0.05
+    else:
+        config_over_preset([f"preset={block.note('file')}"], Training, "training", None)
+
+
+@pytest.mark.parametrize(("page", "name"), [("README.md", "my_sweep.py"), ("docs/extending.md", "three_orders.py")])
+def test_a_question_that_orders_three_streams_runs(page: str, name: str, at: Callable[[Path], Path]) -> None:
+    desk = at(ROOT / page)
+    assert len((desk / name).read_text().splitlines()) <= 20
+    with inline():
+        launch.main([name, "budget=smoke", "runtime.runs=small", "runtime.latents=online", "--executor=local"])
+    frame = load(Path(name).stem, Path("small"))
+    assert len(frame) == frame.evaluation_id.nunique() in (2, 3) and frame.fd.notna().all()
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in SHELL and b.note("run") is not None], ids=str)

@@ -15,6 +15,7 @@ from lf.config import Evaluation, identity
 from lf.core.parsing import parse
 
 GUIDED = ("none", "cfg")
+HOW = ("path", "alpha", "guidance", "inference_noise", "lead", "given", "noise")  # labels of sampling alone
 CELLS: dict[str, Sequence[dict[str, Any]]] = {
     "order_ablation": [
         *({"latent": latent, "model": "independent", "path": "shifted", "alpha": a}
@@ -39,6 +40,12 @@ CELLS: dict[str, Sequence[dict[str, Any]]] = {
     "repa_placement": [{"place": p, "guidance": "none"} for p in ("none", "block 0", "block 2", "tokenizer")],
     "diffusability": [{"tokenizer": t, "channels": c, "guidance": g}
                       for t, c, g in product(("plain", "aligned"), (2, 8, 32), ("none", "cfg"))],
+    "conditioning_order": [{"latents": "tiny", "order": o, "model": m, "guidance": g}
+                           for o, m, g in product(("pixels, tiny", "tiny, pixels", "together"),
+                                                  ("independent", "trained for it"), GUIDED)],
+    "lead": [{"lead": x, "guidance": g} for x, g in product((0.0, 0.15, 1.0), GUIDED)],
+    "attribution": [{"latent": latent, "given": given, "noise": n, "guidance": "none"}
+                    for latent in ("tiny", "pixels_latent") for given, n in product(("no", latent), (0.0, 0.25))],
     "system": [{"model": m, "guidance": g} for m, g in product(("JiT", "LF"), GUIDED)],
 }  # fmt: skip
 """The labels that each sweep of the paper's questions gives its cells, the seed apart."""
@@ -65,7 +72,7 @@ def made(runs: Path, name: str, seeds: Sequence[int] = (0, 1, 2), change: Change
         latent = [] if schedule == "pixel_only" else ["latents=[{name: pixels, cells: 2}]"]
         config = training(f"schedule={schedule}", *latent, f"seed={labels['seed']}", f"steps={words.get('steps', 60)}")
         trained = config.model_dump(mode="json", exclude={"runtime"}) | {"data_digest": "0" * 16}
-        trained_on = {k: v for k, v in labels.items() if k not in ("path", "alpha", "guidance", "inference_noise")}
+        trained_on = {k: v for k, v in labels.items() if k not in HOW}
         training_id = identity(name, trained_on)
         folder = runs / "training" / training_id
         if not folder.exists():

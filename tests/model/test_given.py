@@ -122,6 +122,8 @@ def test_steps_in_which_nothing_would_move_are_left_out(trained: Training) -> No
         (["given=[pixel_latent]"], "given.pixel_latent: no such stream; allowed: pixels, pixels_latent; did you mean"),
         (["given.pixels_latent=0"], "given.pixels_latent=0: input should be greater than 0"),
         (["given.pixels_latent=1.5"], "given.pixels_latent=1.5: input should be less than or equal to 1"),
+        (["given=3"], "given=3: must be names of streams"),
+        (["given=[pixels]", "given.pixels=0.5"], "given=[pixels] given.pixels=0.5"),
         (["given_data=digits"], "given_data=digits: needs given"),
         ([GIVEN, "given_data=shapes"], "given_data=shapes: has 6 classes, and the network 10"),
         ([GIVEN, "given_data=folder:missing"], "no such folder"),

@@ -127,16 +127,12 @@ PATHS = [
         partial(published_paths.cascaded_path, latent_max=0.8, shift_dino=0.575, shift_pixel=1.7),
     ),
     *(
-        ({"name": "shifted", "alpha": alpha}, {}, partial(published_paths.shifted_path, alpha=alpha))
-        for alpha in (1 / 64, 1 / 9, 1 / 4, 1, 4, 9, 16, 64)
-    ),
-    *(
         ({"name": "offset", "offset": offset}, {}, partial(published_paths.offset_path, offset=offset))
         for offset in (-0.5, -0.1, 0.1, 0.3, 0.9)
     ),
     *(
         ({"name": "shifted", "alpha": a, "offset": o}, {}, partial(published_paths.shifted_path, alpha=a, offset=o))
-        for a, o in ((4, 0.2), (9, -0.3), (1 / 4, 0.5))
+        for a, o in [*((a, 0) for a in (1 / 64, 1 / 9, 1 / 4, 1, 4, 9, 16, 64)), (4, 0.2), (9, -0.3), (1 / 4, 0.5)]
     ),
 ]
 

@@ -147,7 +147,7 @@ def _training(*words: str):  # noqa: ANN202 (a config)
         ("{pixels: [0, 1], tiny: [0, 1]}", "points.tiny: no such stream; .*pixels_latent"),
         ("{pixels: [0, 1]}", "lack pixels_latent"),
         ("missing.yaml", "points=missing.yaml: No such file"),
-        ("[[0,0],[2,0.5],[1,1]]", "time runs backwards"),
+        ("[[0,0],[2,0.5],[1,1]]", r"\[2, 0.5\]: times are numbers from 0 to 1"),
     ],
 )
 def test_bad_points_are_one_line(points: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,8 @@ def test_bad_points_are_one_line(points: str, said: str, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pixels: [0, 0.5", "bad.yaml: "),
+        ("pixels: [0, 0.5", "points=.*bad.yaml: .*expected ','"),
+        ("{pixels: [0, .nan, 1], tiny: [0, 0, 1]}", "bad.yaml: .*times are numbers from 0 to 1"),
         ("[[0, 0], [1, 1]]", "must hold the times of each stream by name"),
         ("{pixels: [0, 1], tiny: [0, 0.5, 1]}", "lists of numbers of equal length"),
         ("{pixels: [0, 1], tiny: [0, 1], piece_steps: [1, 2]}", "must be 1 numbers"),
