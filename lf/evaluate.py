@@ -120,7 +120,9 @@ def _check_classes(trained: TrainingRun, config: Evaluation, classes: int) -> No
     training = trained.training
     if "data_digest" in trained.config or not config.needs_data or training.label_dropout == 1:
         return
-    found = len(data.open(training.data, training.resolution, training.runtime.cache).classes)
+    found = len(
+        data.open(training.data, training.resolution, training.runtime.cache, training.runtime.limit_damaged).classes
+    )
     if found != classes:
         raise UserError(
             f"run={trained.id}: its network has {classes} classes, but data={training.data} has {found}; give data= "
@@ -150,7 +152,7 @@ def space_of(name: str, source: Source, device: torch.device) -> Space:
     if name not in (JUDGE, *SOURCES):
         raise UserError(f"features={name}: unknown; {nearest(name, (JUDGE, *SOURCES))}")
     if name == JUDGE:
-        return _judge(source.data, source.resolution, source.runtime.cache)
+        return _judge(source.data, source.resolution, source.runtime.cache, source.runtime.limit_damaged)
     return _extractor(name, source.runtime.weights.get(name, ""), device)
 
 
@@ -158,8 +160,8 @@ _extractor = lru_cache(maxsize=2)(Extractor)
 
 
 @lru_cache(maxsize=2)
-def _judge(name: str, resolution: int, cache: Path) -> Judge:
-    reference, lessons = (data.load(name, resolution, split, cache) for split in ("train", "judge"))
+def _judge(name: str, resolution: int, cache: Path, limit_damaged: int) -> Judge:
+    reference, lessons = (data.load(name, resolution, split, cache, limit_damaged) for split in ("train", "judge"))
     return Judge(reference, lessons, cache)
 
 
@@ -179,7 +181,7 @@ def reference_of(space: Space, judging: ScoringConfig, source: Source) -> Refere
             "(python -m lf.metrics.make_reference makes one), or leave it out of features"
         )
     runtime = source.runtime
-    images = data.open(source.data, source.resolution, runtime.cache)
+    images = data.open(source.data, source.resolution, runtime.cache, runtime.limit_damaged)
     return Reference.of(images, space, runtime.cache, workers=runtime.workers, limit_damaged=runtime.limit_damaged)
 
 

@@ -64,7 +64,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     runtime.apply()
 
     # Data, and the latents of its images: cached, or encoded batch by batch.
-    images = data.open(config.data, config.resolution, runtime.cache)
+    images = data.open(config.data, config.resolution, runtime.cache, runtime.limit_damaged)
     images, encode = attach(images, config.encoders, config.network.patch, runtime.cache, config.flip, runtime.latents)
     encode = encode and [e.to(device) for e in encode]
 

@@ -63,7 +63,7 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
     device = runtime.torch_device
     spaces = [space_of(name, config, device) for name in config.features]
     references = [reference_of(space, config, config) for space in spaces]
-    images = data.open(config.data, config.resolution, runtime.cache)
+    images = data.open(config.data, config.resolution, runtime.cache, runtime.limit_damaged)
     codec = config.tokenizer.load(images, config.patch, runtime.cache)
     assert isinstance(codec, Codec)
     codec.to(device)

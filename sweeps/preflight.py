@@ -54,7 +54,7 @@ def _check_step(training: Training) -> int:
     for encoder in training.encoders:
         encoder.check()
     _check_schedule(training.schedule)
-    images = data.open(training.data, training.resolution, training.runtime.cache)
+    images = data.open(training.data, training.resolution, training.runtime.cache, training.runtime.limit_damaged)
     with torch.random.fork_rng(devices=[]):
         model = LatentForcing(training, len(images.classes))
         one_step(training, model, images, encode=False)

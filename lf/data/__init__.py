@@ -1,8 +1,8 @@
 """Images by name.
 
-``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder per class);
-``shards:FOLDER`` or ``shards:PATTERN`` (WebDataset tar files, such as ``shards:/data/train-{000..127}.tar``; see
-`lf.data.shards`).
+``shapes``; ``digits`` (scikit-learn's handwritten digits); ``folder:PATH`` (one sub-folder per class; see
+`lf.data.folder`); ``shards:FOLDER`` or ``shards:PATTERN`` (WebDataset tar files, such as
+``shards:/data/train-{000..127}.tar``; see `lf.data.shards`).
 
 `load` reads one of three splits into memory: ``train``; ``test``, which is held out (the floor of every score is test
 against train); and ``judge``, on which the judge of `lf.metrics` is trained (for real images this is ``train``). All
@@ -11,19 +11,21 @@ disk.
 """
 
 import hashlib
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from lf.core.errors import UserError, nearest
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
+from lf.data.folder import open_folder
 from lf.data.image import CROP, Unreadable, decode
 from lf.data.shards import Shards, contents, open_shards
-from lf.storage.atomic import sha256
 from lf.storage.cache import made_once
 
 Split = Literal["train", "test", "judge"]
@@ -43,7 +45,7 @@ def digest(name: str, resolution: int) -> str:
     elif kind == "digits" and not place:
         what = "scikit-learn digits 1"
     elif kind == "folder" and place:
-        what = f"{CROP} {[(str(file.relative_to(place)), sha256(file)) for file, _ in folder_files(place)]}"
+        what = f"{CROP} {open_folder(place).digest()}"
     elif kind == "shards" and place:
         what = f"{CROP} {contents(place, resolution)}"
     elif not name:
@@ -53,15 +55,15 @@ def digest(name: str, resolution: int) -> str:
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
-def open(name: str, resolution: int, cache: Path) -> Dataset:
+def open(name: str, resolution: int, cache: Path, limit_damaged: int = 0) -> Dataset:
     """The training images: shards on disk, or the train split in memory. Arguments and errors as in `load`."""
     kind, _, place = name.partition(":")
     if kind == "shards":
         return open_shards(place, resolution, digest(name, resolution), cache)
-    return load(name, resolution, "train", cache)
+    return load(name, resolution, "train", cache, limit_damaged)
 
 
-def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
+def load(name: str, resolution: int, split: Split, cache: Path, limit_damaged: int = 0) -> Images:
     """The images of one split, in memory; rendered or decoded once, then read from ``cache``.
 
     Args:
@@ -69,9 +71,10 @@ def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
         resolution: height and width in pixels; images of another size are cropped to it (`lf.data.image.crop`).
         split: see the module's docstring.
         cache: folder of cached images.
+        limit_damaged: most damaged images that are left out.
 
     Raises:
-        UserError: as in `digest`, or an image cannot be read.
+        UserError: as in `digest`, or more damaged images than the limit.
     """
     identity = digest(name, resolution)
     kind, _, place = name.partition(":")
@@ -84,12 +87,14 @@ def load(name: str, resolution: int, split: Split, cache: Path) -> Images:
     if kind == "shards":
         shards = open_shards(place, resolution, digest(name, resolution), cache)
         classes = shards.classes
-        tensors = made_once(file, lambda: _shards(shards))
-        chosen = torch.full((len(shards),), split != "test")
+        tensors = made_once(file, lambda: _shards(shards, limit_damaged))
+        chosen = torch.full((len(tensors["labels"]),), split != "test")
     else:
-        make: dict[str, Callable[[str, int], dict[str, torch.Tensor]]] = {"digits": _digits, "folder": _folder}
-        tensors = made_once(file, lambda: make[kind](place, resolution))
-        classes = folder_classes(place) if kind == "folder" else tuple("0123456789")
+        if kind == "folder":
+            tensors = made_once(file, lambda: _folder(place, resolution, limit_damaged))
+            classes = open_folder(place).classes
+        else:
+            tensors, classes = made_once(file, lambda: _digits(resolution)), tuple("0123456789")
         chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
     return Images(name, identity, tensors["images"][chosen], tensors["labels"][chosen], classes)
 
@@ -99,7 +104,7 @@ def _shapes(resolution: int, split: Split) -> dict[str, torch.Tensor]:
     return {"images": made.images, "labels": made.labels, **made.facts}
 
 
-def _digits(_: str, resolution: int) -> dict[str, torch.Tensor]:
+def _digits(resolution: int) -> dict[str, torch.Tensor]:
     from sklearn.datasets import load_digits  # imported here only: it takes a second
 
     found = load_digits()
@@ -109,45 +114,37 @@ def _digits(_: str, resolution: int) -> dict[str, torch.Tensor]:
     return {"images": images, "labels": torch.from_numpy(found.target).long()}
 
 
-def _folder(place: str, resolution: int) -> dict[str, torch.Tensor]:
-    files = folder_files(place)
-    images = []
-    for file, _ in files:
+def _folder(place: str, resolution: int, limit_damaged: int) -> dict[str, torch.Tensor]:
+    folder = open_folder(place)
+    images, labels, damaged = [], [], []
+    for note in folder.notes:
+        print(f"data=folder:{place}: {note}", file=sys.stderr)
+    for file, label in tqdm(folder.files, f"folder:{place}", unit="image", disable=None):
         try:
             images.append(decode(file.read_bytes(), resolution))
-        except Unreadable as fault:
-            raise UserError(f"data=folder:{place}: cannot read the image {file}: {fault}") from None
-    return {"images": torch.stack(images), "labels": torch.tensor([label for _, label in files])}
+            labels.append(label)
+        except (Unreadable, OSError) as fault:
+            why = fault.strerror if isinstance(fault, OSError) else fault
+            damaged.append(f"{file.relative_to(folder.place)}: {why}")
+    _check_damaged(f"folder:{place}", damaged, limit_damaged)
+    if missing := [name for label, name in enumerate(folder.classes) if label not in labels]:
+        raise UserError(f"data=folder:{place}: class '{missing[0]}' has no image that can be read")
+    return {"images": torch.stack(images), "labels": torch.tensor(labels)}
 
 
-def _shards(shards: Shards) -> dict[str, torch.Tensor]:
+def _shards(shards: Shards, limit_damaged: int) -> dict[str, torch.Tensor]:
     read = shards.read(range(len(shards)))
-    if read.damaged:
-        raise UserError(f"data={shards.name}: {len(read.damaged)} images cannot be read, such as {read.damaged[0]}")
-    return {"images": read.images, "labels": read.labels}
+    _check_damaged(shards.name, read.damaged, limit_damaged)
+    return {"images": read.images[read.valid], "labels": read.labels[read.valid]}
 
 
-def folder_classes(place: str) -> tuple[str, ...]:
-    """Names of the sub-folders. Raises `UserError` if there is no such folder."""
-    folder = Path(place)
-    if not folder.is_dir():
-        raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images per class")
-    return tuple(sorted(child.name for child in folder.iterdir() if child.is_dir()))
-
-
-def folder_files(place: str) -> list[tuple[Path, int]]:
-    """Every image file of a folder, with the index of its class. Raises `UserError` if there is none."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    found = [
-        (file, label)
-        for label, name in enumerate(folder_classes(place))
-        for file in sorted((Path(place) / name).rglob("*"))
-        if file.suffix.lower() in IMG_EXTENSIONS
-    ]
-    if not found:
-        raise UserError(f"data=folder:{place}: no images; it must hold one sub-folder of images per class")
-    return found
+def _check_damaged(name: str, damaged: Sequence[str], limit: int) -> None:
+    """Names damaged images, which are left out. Raises `UserError` if there are more than ``limit``."""
+    some = "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
+    if len(damaged) > limit:
+        raise UserError(f"data={name}: {len(damaged)} damaged images, more than limit_damaged={limit}: {some}")
+    if damaged:
+        print(f"warning: data={name}: {len(damaged)} damaged images are left out: {some}", file=sys.stderr)
 
 
 __all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "open", "to_float", "to_uint8"]

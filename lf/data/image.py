@@ -1,32 +1,126 @@
-"""Decoding and cropping of image files."""
+"""Decoding and cropping of image files: the right 8-bit RGB values for every mode that Pillow reads."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 CROP = "centre crop 2"  # version of `crop`; part of the data's digest
+SUFFIXES = (
+    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif", "jfif", "jpe", "avif", "jp2", "pbm", "tga",
+)  # fmt: skip
+"""Suffixes of image files, in lower case; files with others are no images."""
+LONG = 16
+"""From this ratio of the sides on, an image is cropped before it is enlarged: else it may need gigabytes."""
+PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")  # modes that Pillow converts to RGB as they are meant
 
 
 class Unreadable(Exception):
     """A file cannot be read as an image or a latent; the text says why."""
 
 
-def picture(content: bytes) -> Image.Image:
-    """Decodes an image file as RGB. EXIF orientation is ignored, as is usual for ImageNet.
+class Decoding(NamedTuple):
+    """How image files are decoded.
+
+    Attributes:
+        background: colour under transparent pixels, as CSS names it.
+        exif: whether the image is turned as its EXIF orientation says; it is not for ImageNet.
+        max_pixels: largest number of pixels that is decoded; a small file can hold an image that fills the memory.
+    """
+
+    background: str = "white"
+    exif: bool = False
+    max_pixels: int = 178_956_970  # Pillow's own limit
+
+
+USUAL = Decoding()
+
+
+def picture(content: bytes, how: Decoding = USUAL) -> Image.Image:
+    """Decodes an image file as 8-bit RGB; of a file with several images, the first.
+
+    16-bit grey is scaled to 8 bits. Integers of more bits are scaled by the smallest of 8, 16 and 31 bits that holds
+    the largest value; floating point numbers lie in [0, 1], or are taken as integers. Transparent pixels show
+    ``background``.
 
     Raises:
-        Unreadable: the file is damaged, truncated, or no image.
+        Unreadable: the file is damaged, truncated, too large, or no image.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return opened.convert("RGB")
+        with _unlimited(), Image.open(io.BytesIO(content)) as opened:
+            if opened.width * opened.height > how.max_pixels:
+                raise Unreadable(f"{opened.width} × {opened.height} pixels, more than max_pixels={how.max_pixels}")
+            image = ImageOps.exif_transpose(opened) if how.exif else opened
+            return _rgb(image, how.background, opened.format == "PNG")
     except UnidentifiedImageError:
         raise Unreadable("no image, or of an unknown format") from None
+    except Unreadable:
+        raise
     except Exception as fault:  # Pillow's decoders raise many types on damaged files
         raise Unreadable(" ".join(str(fault).split()) or type(fault).__name__) from None
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Turns off Pillow's own limit, which warns at half of what it refuses."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _rgb(image: Image.Image, background: str, is_png: bool) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bits(np.asarray(image), sixteen=is_png)).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        turned = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert turned is not None
+        return turned
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
+    under = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
+    return Image.alpha_composite(under, image).convert("RGB")
+
+
+def _eight_bits(values: np.ndarray, sixteen: bool) -> np.ndarray:
+    """Grey values as uint8, scaled as `picture` says; ``sixteen``: they have 16 bits, whatever they are."""
+    x = values.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise Unreadable("pixels that are not finite")
+    largest = x.max(initial=0)
+    if sixteen or values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        full = 65_535.0
+    elif np.issubdtype(values.dtype, np.floating) and largest <= 1:
+        full = 1.0
+    else:
+        full = next((full for full in (255.0, 65_535.0) if largest <= full), 2.0**31 - 1)
+    return (x.clip(0, full) * (255 / full)).round().astype(np.uint8)
+
+
+def read_anew(content: bytes) -> bool:
+    """Whether version 0.2 read other pixels from this file: the digest of a data set says so.
+
+    These are images of more than 8 bits a channel, with transparency, in LAB, or much longer than wide.
+    """
+    try:
+        with _unlimited(), Image.open(io.BytesIO(content)) as opened:
+            plain = opened.mode in PLAIN and not opened.has_transparency_data
+            return not plain or max(opened.size) >= LONG * min(opened.size)
+    except Exception:  # noqa: BLE001 (a damaged file was and is unreadable)
+        return False
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
@@ -38,8 +132,13 @@ def crop(image: Image.Image, size: int) -> Image.Image:
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    width, height = round(image.width * scale), round(image.height * scale)
+    left, top = (width - size) // 2, (height - size) // 2
+    if max(image.size) >= LONG * min(image.size):  # the same, but only the pixels that stay are made
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     return image.crop((left, top, left + size, top + size))
 
 

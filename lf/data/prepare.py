@@ -20,6 +20,7 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,15 +31,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from PIL import Image, ImageColor
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tqdm import tqdm
 
 from lf.core.cli import config_from, run_command
 from lf.core.errors import UserError, nearest
+from lf.core.parsing import optional
 from lf.core.seeds import generator
-from lf.data import digest, folder_classes, folder_files, shards, tars
-from lf.data.image import CROP, Unreadable, crop, picture
+from lf.data import digest, members, shards, tars
+from lf.data.folder import open_folder
+from lf.data.image import CROP, USUAL, Decoding, Unreadable, crop, picture
 from lf.data.loader import cores
 from lf.data.tars import Folder, Tars
 
@@ -53,7 +56,22 @@ class Preparing(BaseModel):
     shard_size: int = Field(5000, ge=1, description="images of SOURCE per shard")
     workers: int = Field(cores(), ge=1, description="processes")
     limit_damaged: int = Field(10, ge=0, description="damaged images to leave out; it stops at more")
+    label_key: str = Field("", description="of tar files: field of KEY.json that is the label, instead of KEY.cls")
+    background: str = optional(USUAL.background, description="colour under transparent pixels, as CSS names it")
+    exif: bool = optional(USUAL.exif, description="turn images as their EXIF orientation says")
+    max_pixels: int = Field(USUAL.max_pixels, ge=1, description="largest image, in pixels, that is decoded")
     root: str = Field("runs/cache/torchvision", description="folder of torchvision's data sets")
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: str) -> str:
+        ImageColor.getrgb(value)  # raises ValueError
+        return value
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are decoded."""
+        return Decoding(self.background, self.exif, self.max_pixels)
 
     def bytes_of(self, image: Image.Image) -> bytes:
         """An image, encoded in ``format``."""
@@ -70,30 +88,36 @@ class Source(NamedTuple):
 
     Attributes:
         items: per image its name, and the other arguments of ``read``.
-        read: an item → the image as RGB, and its class; raises `Unreadable`.
+        read: an item and how to decode it → the image as RGB, and its class; raises `Unreadable`.
         classes: names of the classes; None: their numbers are used.
+        stamp: changes when the files do.
+        notes: what to say about it, a sentence each.
     """
 
     items: Sequence[tuple[Any, ...]]
     read: Callable[..., tuple[Image.Image, int]]
     classes: Sequence[str] | None
+    stamp: str = ""
+    notes: Sequence[str] = ()
 
 
 def prepare(source: str, out: Path, config: Preparing) -> bool:
-    """Writes the shards ``out``; False if they are finished already.
+    """Writes the shards ``out``; False if they are finished already, and the source's files are as they were.
 
     Raises:
         UserError: no such source, ``out`` holds something else, or more than ``config.limit_damaged`` images are
             damaged. Finished shards are kept.
     """
-    items, read, classes = find(source, config.root)
+    items, read, classes, stamp, notes = find(source, config)
     settings = {
         "images": hashlib.sha256(repr([item[0] for item in items]).encode()).hexdigest()[:16],
         "crop": CROP,
         "shard_size": config.shard_size,
-        **config.model_dump(include={"resolution", "format"} | ({"quality"} if config.format == "jpg" else set())),
+        **config.model_dump(
+            include={"resolution", "format", "background", "exif"} | ({"quality"} if config.format == "jpg" else set())
+        ),
     }
-    folder = Folder(out, settings)
+    folder = Folder(out, settings, stamp)
     if folder.finished:
         folder.tidy()
         return False
@@ -120,6 +144,8 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         finally:
             pool.shutdown(cancel_futures=True)  # shards that are being written are still finished
         folder.finish(names, lambda made: {"source": source, "classes": list(classes or _numbered(made["label"]))})
+    for note in notes:
+        print(f"{source}: {note}", file=sys.stderr)
     return True
 
 
@@ -131,14 +157,14 @@ def _write(
     def samples() -> Iterator[dict[str, Any] | str]:
         for number, item in items.items():
             try:
-                image, label = read(*item)
+                image, label = read(*item, config.decoding)
             except Unreadable as fault:
                 yield f"{item[0]}: {fault}"
             else:
                 image = crop(image, config.resolution)
                 yield {"__key__": f"{number:08d}", config.format: config.bytes_of(image), "cls": str(label).encode()}
 
-    return folder.write(name, samples(), shards.table)
+    return folder.write(name, samples(), members.table)
 
 
 def _check_damaged(damaged: Sequence[str], limit: int, out: Path) -> None:
@@ -161,40 +187,49 @@ def _exit_with_parent() -> None:
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
-def find(source: str, root: str) -> Source:
+def find(source: str, config: Preparing) -> Source:
     """The images of SOURCE. Raises `UserError` if there are none."""
+    root = config.root
     kind, colon, place = source.partition(":")
     if not colon or kind not in ("folder", "shards", "torchvision"):
-        of_images = Path(source).is_dir() and not any(Path(source).glob("*.tar"))
+        folder = Path(source).expanduser()
+        of_images = folder.is_dir() and not any(folder.glob("*.tar"))
         kind, place = "folder" if of_images else "shards", source
     if kind == "folder":
-        files = [(str(file.relative_to(place)), place, label) for file, label in folder_files(place)]
-        return Source(files, _from_folder, folder_classes(place))
+        found = open_folder(place)
+        files = [(str(file.relative_to(found.place)), str(found.place), label) for file, label in found.files]
+        return Source(files, _from_folder, found.classes, _stamp([file for file, _ in found.files]), found.notes)
     if kind == "shards":
-        tar_files, samples, classes = shards.find(place)
+        tar_files, samples, classes = shards.find(place, label_key=config.label_key)
         columns = (samples[name].tolist() for name in ("shard", "offset", "size", "label"))
-        members = [
+        images = [
             (f"{tar_files[shard].name}:{shards.key_of(samples, row)}", tar_files[shard], offset, size, label)
             for row, (shard, offset, size, label) in enumerate(zip(*columns, strict=True))
         ]
-        return Source(members, _from_shards, classes)
-    found = _torchvision(place, root)
-    pictures = [(f"{place}:{number}", place, root, number) for number in range(len(found))]
-    return Source(pictures, _from_torchvision, getattr(found, "classes", None))
+        return Source(images, _from_shards, classes, _stamp(tar_files))
+    labelled = _torchvision(place, root)
+    pictures = [(f"{place}:{number}", place, root, number) for number in range(len(labelled))]
+    return Source(pictures, _from_torchvision, getattr(labelled, "classes", None))
 
 
-def _from_folder(name: str, place: str, label: int) -> tuple[Image.Image, int]:
+def _stamp(files: Sequence[Path]) -> str:
+    """Changes when a file is replaced: a hash of sizes and modification times."""
+    known = [(stat.st_size, stat.st_mtime_ns) for file in files if file.exists() and (stat := file.stat())]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
+def _from_folder(name: str, place: str, label: int, how: Decoding) -> tuple[Image.Image, int]:
     try:
-        return picture((Path(place) / name).read_bytes()), label
+        return picture((Path(place) / name).read_bytes(), how), label
     except OSError as fault:
         raise Unreadable(fault.strerror or str(fault)) from None
 
 
-def _from_shards(_: str, file: Path, offset: int, size: int, label: int) -> tuple[Image.Image, int]:
-    return picture(Tars([file]).read(0, offset, size)), label
+def _from_shards(_: str, file: Path, offset: int, size: int, label: int, how: Decoding) -> tuple[Image.Image, int]:
+    return picture(Tars([file]).read(0, offset, size), how), label
 
 
-def _from_torchvision(_: str, place: str, root: str, number: int) -> tuple[Image.Image, int]:
+def _from_torchvision(_: str, place: str, root: str, number: int, how: Decoding) -> tuple[Image.Image, int]:
     try:
         image, label = _torchvision(place, root)[number]
     except OSError as fault:

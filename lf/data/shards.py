@@ -1,15 +1,18 @@
 """Images in tar shards, read one at a time.
 
 ``shards:FOLDER`` is a folder written by ``python -m lf.data.prepare`` or another WebDataset writer; ``shards:PATTERN``
-names tar files, such as ``/data/train-{000..127}.tar``. Members are ``KEY.jpg``, ``.jpeg`` or ``.png``, and ``KEY.cls``
-with the class's number. A prepared folder has an index: its files are not hashed again, and its images are already
-cropped. Of other tar files the headers are read once and cached; their images are cropped at every read.
+names tar files, such as ``/data/train-{000..127}.tar`` or ``/data/*.tar``; their members: see `lf.data.members`. A
+prepared folder has an index: its files are not hashed again, and its images are already cropped. Of other tar files the
+headers are read once and cached; their images are cropped at every read.
 """
 
+import glob
 import io
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +20,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from lf.core.errors import UserError
 from lf.core.seeds import generator
 from lf.data import tars
 from lf.data.base import Batch, Dataset
 from lf.data.image import Unreadable, decode
+from lf.data.members import labelled, renumbered, text_of
 from lf.data.tars import Table, Tars
 from lf.storage.cache import cache_file, made_once
 
 WINDOW = 16  # shards whose images are shuffled together
-KINDS = ("jpg", "jpeg", "png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,7 @@ class Shards(Dataset):
 
 def key_of(samples: Table, row: int) -> str:
     """The key of an image."""
-    return bytes(samples["key"][row].tolist()).rstrip(b"\0").decode(errors="replace")
+    return text_of(samples["key"][row])
 
 
 def _latents(folder: Path) -> Latents:
@@ -165,8 +167,13 @@ def open_shards(place: str, resolution: int, digest: str, cache: Path) -> Shards
     return Shards(f"shards:{place}", digest, classes, resolution, Tars(files), samples)
 
 
-def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tuple[str, ...]]:
+def find(place: str, cache: Path | None = None, label_key: str = "") -> tuple[list[Path], Table, tuple[str, ...]]:
     """The tar files, the positions of the images in them (`Shards.samples`), and the names of the classes.
+
+    Args:
+        place: see the module's docstring.
+        cache: folder in which the table of tar files without an index is cached.
+        label_key: see `lf.data.members.samples`.
 
     Raises:
         UserError: files are missing, changed, of another format, or without images.
@@ -177,23 +184,47 @@ def find(place: str, cache: Path | None = None) -> tuple[list[Path], Table, tupl
         whole, counts = load_file(files[0].parent / tars.SAMPLES), [entry["samples"] for entry in index["shards"]]
         parts = dict(zip((entry["name"] for entry in index["shards"]), tars.split(whole, counts), strict=True))
         samples = tars.join([parts[file.name] for file in files])
-    elif cache:
-        what = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        samples = made_once(cache_file(cache, "tars", repr(what)), lambda: table(*files))
+        classes = tuple(index["classes"])
     else:
-        samples = table(*files)
+        stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+        if cache:
+            what = repr([(str(file.resolve()), *known) for file, *known in stamps])
+            found = made_once(cache_file(cache, "labelled-tars", what), lambda: _labelled(place, stamps))
+        else:
+            found = _labelled(place, stamps, label_key)
+        samples = {name: column for name, column in found.items() if name != "names"}
+        classes = tuple(map(text_of, found["names"]))
     if not len(samples["label"]):
         raise UserError(f"data=shards:{place}: no images in these shards")
-    numbers = range(int(samples["label"].max()) + 1)
-    return files, samples, tuple(index["classes"] if index else map(str, numbers))
+    return files, samples, classes
+
+
+@lru_cache(maxsize=4)
+def _labelled(place: str, stamps: tuple[tuple[Path, int, int], ...], label_key: str = "") -> Table:
+    found = labelled([file for file, *_ in stamps], label_key)
+    classes = list(map(text_of, found["names"]))
+    if renumbered(classes) and len(classes) > 1:
+        some = ", ".join(classes[:4]) + (f", … {classes[-1]}" if len(classes) > 4 else "")
+        print(f"data=shards:{place}: its classes {some} are numbered 0 to {len(classes) - 1}", file=sys.stderr)
+    return found
 
 
 def contents(place: str, resolution: int) -> list[str]:
-    """SHA-256 of each tar file, from the index or computed. Raises `UserError` as in `open_shards`."""
+    """What is hashed for the data's identity: SHA-256 of each tar file, from the index or computed.
+
+    What version 0.2 read otherwise is added: images (`lf.data.image.read_anew`), and labels that are renumbered.
+
+    Raises:
+        UserError: as in `open_shards`.
+    """
     files = files_of(place)
     index = _index(place, files)
     if index is None:
-        return [tars.sha256(file) for file in files]
+        found = [tars.sha256(file) for file in files]
+        _, samples, classes = find(place)
+        if samples["anew"].any():
+            found.append(f"anew {samples['anew'].nonzero()[:, 0].tolist()}")
+        return [*found, f"classes {classes}"] if renumbered(classes) else found
     if index["settings"]["resolution"] != resolution:
         raise UserError(f"data=shards:{place}: was prepared at resolution={index['settings']['resolution']}")
     known = {entry["name"]: entry["sha256"] for entry in index["shards"]}
@@ -204,7 +235,7 @@ def files_of(place: str) -> list[Path]:
     """The tar files of a folder, or of a pattern with braces. Raises `UserError` if one is missing."""
     import braceexpand
 
-    folder = Path(place)
+    folder = Path(place).expanduser()
     if folder.is_dir():
         index = tars.index(folder)
         if index is None and (folder / tars.UNFINISHED).exists():
@@ -212,7 +243,8 @@ def files_of(place: str) -> list[Path]:
         names = sorted(f.name for f in folder.glob("*.tar")) if index is None else [e["name"] for e in index["shards"]]
         files = [folder / name for name in names]
     else:
-        files = [Path(url) for url in braceexpand.braceexpand(place)]
+        patterns = [os.path.expanduser(url) for url in braceexpand.braceexpand(place)]
+        files = [Path(name) for url in patterns for name in sorted(glob.glob(url)) or [url]]
     if not files:
         raise UserError(f"data=shards:{place}: no tar files in this folder")
     for file in files:
@@ -231,28 +263,3 @@ def _index(place: str, files: Sequence[Path]) -> dict[str, Any] | None:
         if file.stat().st_size != known[file.name]:
             raise UserError(f"data=shards:{place}: {file}: differs from its entry in the index; prepare it again")
     return index
-
-
-def table(*files: Path) -> Table:
-    """Positions of the images in tar files: the columns of `Shards.samples`.
-
-    Raises:
-        UserError: a file is of another format.
-    """
-    columns: dict[str, list[Any]] = {"shard": [], "offset": [], "size": [], "label": []}
-    keys: list[bytes] = []
-    bar = tqdm(files, desc="tar headers", unit="file", disable=None if len(files) > 1 else True)
-    for shard, file in enumerate(bar):
-        with file.open("rb") as opened:
-            for member in tars.members(file):
-                image = next((member[kind] for kind in KINDS if kind in member), None)
-                offset, size = member.get("cls", (0, 0))
-                label = os.pread(opened.fileno(), size, offset).strip()
-                if image is None or not label.isdigit():
-                    raise UserError(f"{file}: {member['__key__']}: needs a .jpg or .png and a .cls with a number")
-                for name, value in zip(columns, (shard, *image, int(label)), strict=True):
-                    columns[name].append(value)
-                keys.append(member["__key__"].encode())
-    width = max(map(len, keys), default=1)
-    key = torch.from_numpy(np.array(keys, f"S{width}").view(np.uint8).reshape(len(keys), width))
-    return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()} | {"key": key}

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +50,8 @@ def members(file: Path) -> Iterator[dict[str, Any]]:
     from webdataset.tariterators import group_by_keys
 
     def headers() -> Iterator[dict[str, Any]]:
+        if packed := _compression(file):
+            raise UserError(f"{file}: is compressed; unpack it first: {packed} -d {file}")
         with tarfile.open(file, "r:") as opened:
             for header in opened:
                 if header.isreg():
@@ -59,6 +62,14 @@ def members(file: Path) -> Iterator[dict[str, Any]]:
         yield from group_by_keys(headers())
     except (tarfile.TarError, ValueError, OSError) as error:
         raise UserError(f"{file}: cannot be read as a tar file: {error.args[0]}") from None
+
+
+def _compression(file: Path) -> str:
+    """The program that unpacks a compressed file; empty if it is not compressed."""
+    with file.open("rb") as opened:
+        start = opened.read(6)
+    known = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+    return next((program for magic, program in known.items() if start.startswith(magic)), "")
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -109,13 +120,16 @@ class Folder:
     Args:
         place: the folder.
         settings: everything that determines its content.
+        stamp: changes when the source's files do: what was written of others is removed. Empty: unknown, as in folders
+            that version 0.2 wrote.
 
     Raises:
         UserError: ``place`` holds something else.
     """
 
-    def __init__(self, place: Path, settings: dict[str, Any]):
+    def __init__(self, place: Path, settings: dict[str, Any], stamp: str = ""):
         self.place, self.settings = place, json.loads(json.dumps(settings))
+        self.about = {"settings": self.settings} | ({"stamp": stamp} if stamp else {})
         found = index(place)
         if found is None and (place / UNFINISHED / INDEX).exists():
             found = json.loads((place / UNFINISHED / INDEX).read_text())
@@ -126,6 +140,16 @@ class Folder:
                 held = found["settings"].get(key)
                 raise UserError(f"{place}: holds shards of {key}={held}, not {value}; remove it or give another folder")
 
+        if found is not None and stamp and found.get("stamp", stamp) != stamp:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Removes what was written of files that have changed since."""
+        for child in (*self.place.glob("train-*.tar"), self.place / SAMPLES, self.place / INDEX):
+            child.unlink(missing_ok=True)
+        shutil.rmtree(self.place / UNFINISHED, ignore_errors=True)
+        print(f"{self.place}: files of the source have changed; it is written anew", file=sys.stderr)
+
     @property
     def finished(self) -> bool:
         return (self.place / INDEX).exists()
@@ -134,7 +158,7 @@ class Folder:
         """A lock on the folder. Raises `UserError` if another process holds it or the folder cannot be written."""
         try:
             if not (self.place / UNFINISHED / INDEX).exists():
-                replace(self.place / UNFINISHED / INDEX, json.dumps({"settings": self.settings}))
+                replace(self.place / UNFINISHED / INDEX, json.dumps(self.about))
             return FileLock(self.place / UNFINISHED / "lock").acquire(timeout=0)
         except Timeout:
             raise UserError(f"{self.place}: another process is writing there") from None
@@ -203,7 +227,7 @@ class Folder:
         """Writes the index of the shards ``names``, with additional ``facts`` in it, and removes temporary files."""
         joined = join([load_file(self._record(name)) for name in names])
         entries = [self.done(name) for name in names]
-        made = {"format": FORMAT, "settings": self.settings, **facts(joined), "shards": entries}
+        made = {"format": FORMAT, **self.about, **facts(joined), "shards": entries}
         replace_tensors(self.place / SAMPLES, joined)
         replace(self.place / INDEX, json.dumps(made, indent=1))
         self.tidy()

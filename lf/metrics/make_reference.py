@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     config.runtime.apply()
     weights = config.weights or config.runtime.weights.get(config.features, "")
     space = Extractor(config.features, weights, config.runtime.torch_device)
-    dataset = data.open(name, config.resolution, config.runtime.cache)
+    dataset = data.open(name, config.resolution, config.runtime.cache, config.runtime.limit_damaged)
     reference = Reference.of(
         dataset,
         space,

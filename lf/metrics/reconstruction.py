@@ -16,10 +16,10 @@ from lf.storage.cache import cache_file, made_once
 
 def held_out(source: Source) -> tuple[Dataset, str]:
     """Held-out images, and the name of their split; shards have none, so their training images are used."""
-    images = data.open(source.data, source.resolution, source.runtime.cache)
+    images = data.open(source.data, source.resolution, source.runtime.cache, source.runtime.limit_damaged)
     if isinstance(images, Shards):
         return images, "train"
-    return data.load(source.data, source.resolution, "test", source.runtime.cache), "test"
+    return data.load(source.data, source.resolution, "test", source.runtime.cache, source.runtime.limit_damaged), "test"
 
 
 def reconstruction(codec: Codec, source: Source, space: Space, reference: Reference, n: int) -> dict[str, float | str]:

@@ -33,7 +33,11 @@ def dry_run(config: Training, rate: float = 0) -> None:
     Raises:
         UserError: the loss of the step is not a number.
     """
-    images = data.open(config.data, config.resolution, config.runtime.cache) if config.data else None
+    images = (
+        data.open(config.data, config.resolution, config.runtime.cache, config.runtime.limit_damaged)
+        if config.data
+        else None
+    )
     classes = len(images.classes) if images else 1000
     model = LatentForcing(config, classes)
     show(config, model, images, rate)
