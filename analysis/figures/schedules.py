@@ -1,6 +1,8 @@
 """Figures of schedules: training densities, paths, and each stream's signal-to-noise ratio along the path."""
 
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +16,12 @@ from analysis.figures.style import MARKERS, STYLES, subplots
 from analysis.results import configs, nested
 from analysis.scores import path_label
 from lf import schedules
+from lf.config.schema import stream_names
 from lf.diffusion.flow import snr
 from lf.schedules import Schedule
 
 NAMES = ("pixels", "latent")  # of two streams
+WIDTH = 30  # of a title, in characters
 MOST_SCHEDULES = 12  # most schedules in one figure
 INSIDE = slice(1, -1)  # without the ends of a path, where the ratio is 0 or infinite
 
@@ -56,26 +60,42 @@ def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[tuple
         config = {**shared, **own.get(name, {})}
         values = nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
         if "name" in values:
-            found[str(values)] = values, config.get("training.streams", NAMES)
+            found[str(values)] = values, _streams(config)
     return list(found.values())
+
+
+def _streams(config: dict[str, Any]) -> Sequence[str]:
+    """The names of the streams in a flat config, which has ``streams`` only where the order of latents matters."""
+    latents = [value for key, value in config.items() if re.fullmatch(r"training\.latents\.[^.]+\.name", key)]
+    return config.get("training.streams") or (stream_names(latents) if len(latents) < 2 else ())
 
 
 def _named(found: list[tuple[dict[str, Any], Sequence[str]]]) -> dict[str, Named]:
     """The first schedules of ``found``, named by schedule and by the parameters that vary."""
     named: dict[str, Named] = {}
+    by_name = {values["name"]: [other for other, _ in found if other["name"] == values["name"]] for values, _ in found}
+    found = [(_with_order(values, names, by_name[values["name"]]), names) for values, names in found]
     for values, names in found:
         alike = [other for other, _ in found if other["name"] == values["name"]]
         varied = [k for k in values if len({str(other.get(k)) for other in alike}) > 1 and k not in ("alpha", "names")]
+        varied = [k for k in varied if k != "streams" or "order" not in values]
         title = path_label(values["name"], values.get("alpha", math.nan))
         title = " ".join([title, *(_parameter(k, values[k]) for k in varied)])
         named[title] = Named(schedules.create(**values), names)
     return dict(list(named.items())[:MOST_SCHEDULES])
 
 
+def _with_order(values: dict[str, Any], names: Sequence[str], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings with the order that is theirs by default, if others name another one."""
+    if "order" in values or len(names) != values.get("streams") or not any("order" in other for other in others):
+        return values
+    return values | {"names": list(names), "order": [[name] for name in (*names[1:], names[0])]}
+
+
 def _parameter(key: str, value: Any) -> str:
     """A parameter in a title; an order or points as ``tiny → pixels`` and ``0 0 → 0.05 0.7 → 1 1``."""
     if isinstance(value, list) and value and all(isinstance(part, list) for part in value):
-        return " → ".join(" ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in part) for part in value)
+        return " → ".join(" + ".join(part) if key == "order" else " ".join(f"{t:g}" for t in part) for part in value)
     return f"{key} {value}"
 
 
@@ -95,6 +115,7 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     for ax, (title, schedule, names, pair) in zip(axes.flat, panels, strict=False):
+        title = textwrap.fill(title, WIDTH) if schedule.streams > 2 else title
         schedule.plot(ax, steps=20, title=title, pair=pair, names=_names(Named(schedule, names)))
     return figure
 
@@ -130,8 +151,12 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
 
 
 def _names(one: Named) -> Sequence[str]:
-    """The names of its streams; numbers for latents whose names were not exported."""
+    """The names of its streams for axes: of two, ``pixels`` and ``latent``, unless the order is told by name."""
     k = one.schedule.streams
+    if one.schedule.names:
+        return one.schedule.names
+    if k == 2:
+        return NAMES
     return one.names if len(one.names) == k else ("pixels", *(f"latent {i}" for i in range(1, k)))
 
 

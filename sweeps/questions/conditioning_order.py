@@ -22,8 +22,8 @@ LATENTS: dict[str, tuple[tuple[dict[str, Any], ...], ...]] = {
 
 
 def orders(names: Sequence[str]) -> dict[str, list[Any]]:
-    """Every cascade of the streams, and all of them together, by a title such as ``tiny, pixels``."""
-    return {", ".join(order): list(order) for order in permutations(names)} | {"together": [list(names)]}
+    """Every cascade of the streams, and all of them together, by a title such as ``tiny → pixels``."""
+    return {" → ".join(order): list(order) for order in permutations(names)} | {"together": [list(names)]}
 
 
 def cells(launch: Launch) -> Iterator[Cell]:

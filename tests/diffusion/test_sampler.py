@@ -162,3 +162,14 @@ def test_noise_is_mixed_again_into_a_stream_that_is_done_and_its_time_is_told() 
     torch.testing.assert_close(seen[2], 0.75 * x0[1] + 0.25 * fresh[1])
     assert seen[3].equal(seen[2])
     torch.testing.assert_close(out[0], x0[0])  # what arrives last is left alone
+
+
+def test_noise_is_mixed_into_no_stream_that_has_none_or_never_moved() -> None:
+    noise, x0 = noise_and_data(3)
+    fresh = [None, *(torch.randn_like(e) for e in noise[1:])]
+    path = torch.tensor(
+        [[0, 1, 0], [1, 1, 0], [1, 1, 0.5], [1, 1, 1]], dtype=torch.float64
+    )  # pixels first; one is given
+    out = sample(Towards(x0, clip=1e-3), noise, path, "euler", (0.25, fresh))
+    torch.testing.assert_close(out[0], x0[0])
+    assert out[1].equal(noise[1])

@@ -13,7 +13,7 @@ from toy import PLAIN, WORDS, Judged, training
 
 from analysis import figures, load, results
 from analysis import probe as probing
-from analysis.figures import probe
+from analysis.figures import probe, schedules
 from lf import LatentForcing, sample
 from lf import train as module
 from lf.config import Evaluation, Sampling, Training
@@ -133,6 +133,8 @@ def test_its_figures_show_every_two_streams_by_name(
     found = load_file(probing.probe("three", place))
     assert found["film"].shape[1:] == (3, 6, 3, 16, 16) and found["psnr"].shape == (3, 10, 10)
     drawn = figures.draw(frame, place)
+    told = ["cascaded tiny → pixels_latent → pixels", "cascaded pixels → tiny + pixels_latent"]
+    assert list(schedules.followed(frame, place)) == told
     assert labels_of(drawn["densities"]) == pairs
     assert {pair[:1] + pair[2:3] for pair in labels_of(drawn["paths"])} == pairs, "with (1 = clean)"
     (ax,) = (ax for ax in drawn["snr"].axes if ax.get_legend())
