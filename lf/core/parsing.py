@@ -1,5 +1,6 @@
 """Typed configs from ``key=value`` words and files; a bad value raises a one-line error. Imports no torch."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +44,9 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(f"'{word}': expected key=value")
+        if value[:1] not in ("{", "[", '"', "'") and (" #" in value or ": " in value):
+            value = json.dumps(value)  # a path, say: what YAML would take for a comment or a mapping is meant
+            word = f"{key}={value}"
         if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
             word = f"{key}.name={value}"
         words.append(word)

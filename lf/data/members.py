@@ -151,3 +151,11 @@ def text_of(row: torch.Tensor) -> str:
 def renumbered(classes: Sequence[str]) -> bool:
     """Whether the names of classes are others than their numbers."""
     return list(classes) != [str(number) for number in range(len(classes))]
+
+
+def numbering(classes: Sequence[str]) -> str:
+    """A sentence on how classes are numbered; empty if their names are their numbers, or there is one."""
+    if len(classes) == 1 or not renumbered(classes):
+        return ""
+    some = ", ".join(classes[:4]) + (f", … {classes[-1]}" if len(classes) > 4 else "")
+    return f"its classes {some} are numbered 0 to {len(classes) - 1}"

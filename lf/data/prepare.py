@@ -117,7 +117,7 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
             include={"resolution", "format", "background", "exif"} | ({"quality"} if config.format == "jpg" else set())
         ),
     }
-    folder = Folder(out, settings, stamp)
+    folder = Folder(out, settings, stamp and f"{stamp} {config.max_pixels}")
     if folder.finished:
         folder.tidy()
         return False
@@ -206,7 +206,8 @@ def find(source: str, config: Preparing) -> Source:
             (f"{tar_files[shard].name}:{shards.key_of(samples, row)}", tar_files[shard], offset, size, label)
             for row, (shard, offset, size, label) in enumerate(zip(*columns, strict=True))
         ]
-        return Source(images, _from_shards, classes, _stamp(tar_files))
+        note = members.numbering(classes)
+        return Source(images, _from_shards, classes, _stamp(tar_files), [note] if note else [])
     labelled = _torchvision(place, root)
     pictures = [(f"{place}:{number}", place, root, number) for number in range(len(labelled))]
     return Source(pictures, _from_torchvision, getattr(labelled, "classes", None))

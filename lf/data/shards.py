@@ -26,7 +26,7 @@ from lf.core.seeds import generator
 from lf.data import tars
 from lf.data.base import Batch, Dataset
 from lf.data.image import Unreadable, decode
-from lf.data.members import labelled, renumbered, text_of
+from lf.data.members import labelled, numbering, renumbered, text_of
 from lf.data.tars import Table, Tars
 from lf.storage.cache import cache_file, made_once
 
@@ -189,9 +189,11 @@ def find(place: str, cache: Path | None = None, label_key: str = "") -> tuple[li
         stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
         if cache:
             what = repr([(str(file.resolve()), *known) for file, *known in stamps])
-            found = made_once(cache_file(cache, "labelled-tars", what), lambda: _labelled(place, stamps))
+            found = made_once(
+                cache_file(cache, "labelled-tars", what), lambda: _said(place, _labelled(stamps, label_key))
+            )
         else:
-            found = _labelled(place, stamps, label_key)
+            found = _labelled(stamps, label_key)
         samples = {name: column for name, column in found.items() if name != "names"}
         classes = tuple(map(text_of, found["names"]))
     if not len(samples["label"]):
@@ -200,12 +202,14 @@ def find(place: str, cache: Path | None = None, label_key: str = "") -> tuple[li
 
 
 @lru_cache(maxsize=4)
-def _labelled(place: str, stamps: tuple[tuple[Path, int, int], ...], label_key: str = "") -> Table:
-    found = labelled([file for file, *_ in stamps], label_key)
-    classes = list(map(text_of, found["names"]))
-    if renumbered(classes) and len(classes) > 1:
-        some = ", ".join(classes[:4]) + (f", … {classes[-1]}" if len(classes) > 4 else "")
-        print(f"data=shards:{place}: its classes {some} are numbered 0 to {len(classes) - 1}", file=sys.stderr)
+def _labelled(stamps: tuple[tuple[Path, int, int], ...], label_key: str) -> Table:
+    return labelled([file for file, *_ in stamps], label_key)
+
+
+def _said(place: str, found: Table) -> Table:
+    """Says how the classes are numbered, if not as they are called; returns ``found``."""
+    if note := numbering(list(map(text_of, found["names"]))):
+        print(f"data=shards:{place}: {note}", file=sys.stderr)
     return found
 
 
