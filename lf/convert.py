@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from omegaconf import OmegaConf
@@ -99,8 +99,8 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(file, dict):
         file = {}
     found = {ours: file.get(theirs) for theirs, ours in WEIGHTS.items()}
-    weights = {ours: state for ours, state in found.items() if isinstance(state, dict) and state}
-    if not weights and any(isinstance(value, Tensor) for value in file.values()):
+    weights = {ours: state for ours, state in found.items() if _named(state)}
+    if not weights and _named(file) and any(isinstance(value, Tensor) for value in file.values()):
         weights, file = {"ema": file}, {}
     if not weights:
         raise UserError(f"{path}: is not a checkpoint of JiT or Latent Forcing: it has no {few(list(WEIGHTS))}")
@@ -109,14 +109,21 @@ def load(path: Path) -> dict[str, Any]:
     args, optimizer = file.get("args"), file.get("optimizer")
     moments = optimizer.get("state") if isinstance(optimizer, dict) else None
     each = moments.values() if isinstance(moments, dict) else ()
-    steps = [int(moment["step"]) for moment in each if isinstance(moment, dict) and "step" in moment]
+    counts = [moment.get("step") for moment in each if isinstance(moment, dict)]
+    counts = [n.item() if isinstance(n, Tensor) and n.numel() == 1 else n for n in counts]
+    steps = [int(n) for n in counts if isinstance(n, int | float) and 0 <= n < 1e12]
     return {
         "weights": {name: _plain_keys(state) for name, state in weights.items()},
         "args": vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, dict) else {},
-        "epoch": int(file["epoch"]) if str(file.get("epoch", "")).isdigit() else None,
+        "epoch": int(file["epoch"]) if str(file.get("epoch", "")).isdecimal() else None,
         "steps": max(steps, default=None),
         "rest": [key for key in file if key not in (*WEIGHTS, "epoch", "args")],
     }
+
+
+def _named(state: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether it is a dict, not empty, with names as keys."""
+    return isinstance(state, dict) and bool(state) and all(isinstance(key, str) for key in state)
 
 
 def _plain_keys(state: Mapping[str, Any]) -> dict[str, Tensor]:

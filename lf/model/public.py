@@ -68,6 +68,8 @@ def convert(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Tensor
     def shape(key: str, dimensions: int) -> torch.Size:
         if key not in state:
             raise UserError(f"it has no '{key}': neither JiT nor Latent Forcing")
+        if not isinstance(state[key], Tensor):
+            raise UserError(f"{key}: is no tensor")
         if state[key].dim() != dimensions:
             raise UserError(f"{key}: has {state[key].dim()} dimensions instead of {dimensions}")
         return state[key].shape
