@@ -52,7 +52,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         words.append(word)
     try:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, ValueError) as error:  # ValueError: a list and one of its keys are both set
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
 
 
