@@ -2,7 +2,8 @@
 
     python -m analysis
 
-``results/`` is that of the working folder. It reads no run store and trains nothing. With the same package versions, the files are the same byte for byte.
+``results/`` is that of the working folder. It reads no run store and trains nothing. With the same package versions,
+the files are the same byte for byte.
 """
 
 import matplotlib

@@ -1,11 +1,13 @@
 """Rows of a sweep as a DataFrame: ``load("order_ablation")``.
 
 A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl`` of
-the working folder or, where it has none, of this package. ``guidance-ID`` is a search, with one row per trial; ``run-ID`` is all evaluations of one training.
+the working folder or, where it has none, of this package. ``guidance-ID`` is a search, with one row per trial;
+``run-ID`` is all evaluations of one training.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from lf.config import Evaluation
 from lf.config.schema import stream_names
 from lf.core.cli import Parser
 from lf.core.errors import UserError, nearest
+from lf.core.plugins import from_file
 from lf.storage.json_files import read_json
 
 RESULTS = Path("results")  # of the working folder: what `analysis.export` writes
@@ -78,6 +81,14 @@ def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, 
         if there := [file for file in files if file.exists()]:
             found[name] = there[0]
     return found
+
+
+def define(frame: pd.DataFrame) -> None:
+    """Runs the file of a question of one's own, if it is still there: it may define schedules that its rows name."""
+    file = Path(frame.attrs.get("asked", ""))
+    if file.suffix == ".py":
+        with suppress(Exception):  # it may have been changed since; what it defined is then unknown
+            from_file(file)
 
 
 def measured(frame: pd.DataFrame) -> list[Path]:

@@ -11,9 +11,10 @@ import torch
 
 from analysis.protocol import comparable
 from analysis.results import BUDGET, GIVEN, PROTOCOL
-from lf import data
+from lf import data, schedules
 from lf.config import Evaluation, Training
 from lf.core.errors import UserError
+from lf.core.plugins import check_name
 from lf.model.denoiser import LatentForcing
 from lf.schedules import Schedule
 from lf.training.dry_run import one_step
@@ -46,6 +47,9 @@ def checked(name: str, cells: Sequence[Cell]) -> None:
         if of not in budgets:
             trained = cell.training.model_dump(mode="json", include=set(BUDGET))
             budgets[of] = json.dumps(trained, sort_keys=True)
+            check_name(schedules.GROUP, cell.training.schedule)
+        if cell.evaluation.path:
+            check_name(schedules.GROUP, cell.evaluation.path)
         told = json.dumps(protocol | {"data": cell.training.data}, sort_keys=True)
         rows.append(labels | {"title": cell.title, "protocol": told, "budget": budgets[of]})
     frame = pd.DataFrame(rows)
@@ -89,12 +93,12 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
         raise UserError(f"budget_hours={launch.budget_hours:g}: no forecast is possible, nothing was measured yet")
     if launch.budget_hours and hours is not None and hours > launch.budget_hours:
         raise UserError(f"budget_hours={launch.budget_hours:g}: the forecast is {hours:.3g} worker hours")
-    sizes, total, schedules = dict[tuple[str, ...], int](), 0, dict[str, tuple[Schedule, list[str]]]()
+    sizes, total, paths = dict[tuple[str, ...], int](), 0, dict[str, tuple[Schedule, list[str]]]()
     for trained, cells in planned.trainings.items():
         training = trained.training
         for cell in cells:
             path = (cell.evaluation.path or training.schedule).over(training.stream_names)
-            schedules.setdefault(path.model_dump_json(), (path, training.stream_names))
+            paths.setdefault(path.model_dump_json(), (path, training.stream_names))
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
@@ -106,7 +110,7 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
     free = shutil.disk_usage(sweep).free
     if 2 * total > free:  # the last and the previous checkpoint
         raise UserError(f"{sweep}: the checkpoints need {2 * total / 2**30:.1f} GiB and {free / 2**30:.1f} are free")
-    _draw(list(schedules.values())[:PATHS], sweep / "paths.png")
+    _draw(list(paths.values())[:PATHS], sweep / "paths.png")
 
 
 def _check_step(training: Training) -> int:
@@ -134,11 +138,11 @@ def _check_schedule(schedule: Schedule) -> None:
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
 
 
-def _draw(schedules: list[tuple[Schedule, list[str]]], file: Path) -> None:
+def _draw(paths: list[tuple[Schedule, list[str]]], file: Path) -> None:
     """Every path in the unit square of every two streams."""
     from matplotlib.figure import Figure  # imported here only: it takes a second
 
-    panels = [(schedule, names, pair) for schedule, names in schedules for pair in schedule.pairs]
+    panels = [(schedule, names, pair) for schedule, names in paths for pair in schedule.pairs]
     columns = min(6, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.3 * rows), layout="constrained")
