@@ -74,8 +74,8 @@ def _words(text: str) -> list[str | float]:
 def _number(word: str) -> str | float:
     """``1/4`` and ``0.25`` as 0.25, to as many digits as a title has; another word as it is."""
     try:
-        return float(f"{Fraction(word):.6g}") if "/" in word else float(f"{float(word):.6g}")
-    except (ValueError, ZeroDivisionError):
+        return float(f"{float(Fraction(word) if '/' in word else word):.6g}")
+    except (ValueError, ZeroDivisionError, OverflowError):
         return word
 
 

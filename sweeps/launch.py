@@ -202,10 +202,10 @@ def _show(name: str, asked: Launch, planned: Plan) -> None:
 
 def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, seconds: float) -> bool:
     """Shows table, report and failures; returns whether nothing failed, table and report included."""
-    from analysis import report  # imported here only: plotting libraries take a second
-
     shown = True
     try:
+        from analysis import report  # imported here only: plotting libraries take a second
+
         report.show(name, root, console)
     except Exception as error:  # the failures must be shown in any case
         shown = False

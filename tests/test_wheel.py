@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = place / "source", place / "target"
     source.mkdir()
     for name in ("lf", "sweeps", "analysis", "results"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.p??"))
+        shutil.copytree(
+            ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.p??")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -52,8 +55,9 @@ def test_its_data_is_installed_with_it(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_launch_in_an_empty_folder_writes_table_and_report_there_and_nothing_else(
-    installed: Path, tmp_path: Path
+    installed: Path, tmp_path: Path, judged: Callable[[Path], Path]
 ) -> None:
+    judged(tmp_path / "runs")
     before = {file: file.stat().st_mtime_ns for file in installed.rglob("*")}
     done = run(installed, tmp_path, "sweeps.launch", "order_ablation", *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,5 +68,7 @@ def test_a_launch_in_an_empty_folder_writes_table_and_report_there_and_nothing_e
         again = run(installed, tmp_path, f"analysis.{command}", "order_ablation")
         assert again.returncode == 0, again.stderr
     assert {file.name for file in tmp_path.iterdir()} == {"runs", "results"}
+    rows = (tmp_path / "results" / "order_ablation" / "rows.jsonl").read_text()
+    assert '"revision": "version ' in rows, "the code that ran is the installed one"
     assert {"rows.jsonl", "measured.safetensors"} <= {f.name for f in (tmp_path / "results/order_ablation").iterdir()}
     assert before == {file: file.stat().st_mtime_ns for file in installed.rglob("*")}
