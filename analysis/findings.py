@@ -5,6 +5,8 @@
 A difference is more than the spread if it has the same sign in every seed and its mean exceeds its standard deviation.
 """
 
+import json
+
 import pandas as pd
 
 from analysis.figures import probe
@@ -26,6 +28,8 @@ from analysis.scores import (
 )
 from lf.core.cli import run_command
 
+MEANT = 10  # with fewer steps or images, numbers mean nothing
+
 
 def findings(frame: pd.DataFrame) -> list[str]:
     """The findings, one line each, with the numbers that support them.
@@ -34,10 +38,23 @@ def findings(frame: pd.DataFrame) -> list[str]:
         UserError: the rows cannot be compared.
     """
     comparable(frame)
+    if meant_nothing := smoke(frame):
+        return [meant_nothing]
     if "trial" in labels(frame):
         return searched(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
     return told + probe.findings(frame)
+
+
+def smoke(frame: pd.DataFrame) -> str:
+    """A sentence that the numbers mean nothing, if they are those of a smoke run; else empty."""
+    least: dict[str, int] = {}
+    for kind, key in (("budget", "steps"), ("protocol", "n")):
+        least[key] = min((json.loads(text)[key] or 0 for text in frame[kind].dropna().unique()), default=MEANT)
+    if "budget=smoke" not in frame.attrs["words"] and min(least.values()) >= MEANT:
+        return ""
+    told = f"{least['steps']:,} steps of training and {least['n']:,} images"
+    return f"A smoke run, {told}: it shows that everything runs, and its numbers mean nothing."
 
 
 def comparisons(frame: pd.DataFrame) -> list[str]:
@@ -123,9 +140,10 @@ def order(frame: pd.DataFrame) -> list[str]:
     trained, jit = (cells[cells.model == model].set_index("seed").fd for model in ("cascaded", "pixel_only"))
     if len(trained) and len(jit):
         ratio = (trained / jit).dropna()
+        each = f"; {'' if ratio.max() < 1 else 'not '}better in every seed" if len(ratio) > 1 else ""
         lines.append(
             f"Trained for its order (cascaded) against pixels alone (JiT), equal budget: {_spread(trained)} against "
-            f"{_spread(jit)}, a ratio of {_spread(ratio)}; {'' if ratio.max() < 1 else 'not '}better in every seed."
+            f"{_spread(jit)}, a ratio of {_spread(ratio)}{each}."
         )
     independent = cells[cells.model == "independent"]
     lines += [_orders(latent, part) for latent, part in independent.groupby("latent", sort=False)]

@@ -18,7 +18,7 @@ from analysis.findings import findings
 from lf.core.cli import Parser, run_command
 from lf.core.errors import UserError, nearest
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = Path("notebooks")  # of the working folder
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "order": (
         "Does the order of denoising matter, and which schedule is best?",
@@ -60,7 +60,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 def show(pattern: str) -> None:
     """Shows table, findings and figures of committed results, if there are any (``guidance-*``: of all searches)."""
-    found = sorted(file.parent.name for file in results.RESULTS.glob(f"{pattern}/rows.jsonl"))
+    found = results.committed_names(pattern)
     for name in found:
         _show(name)
     if not found:

@@ -5,8 +5,9 @@
 It measures the prediction of each stream over all pairs of times. The network is one with a latent, of the sweep's
 first seed; if possible an `independent` one, which was trained at all pairs of times. On held-out images, over the
 square of times (t of the pixels, t of the latents), it measures how well each stream is predicted, and how much of the
-image's edges the prediction keeps. It also records one trajectory of both streams. The arrays are written to
-``results/NAME/measured.safetensors``, with this command in the header.
+image's edges the prediction keeps. It also records one trajectory of all streams. The arrays are written to
+``RUNS/reports/NAME/measured.safetensors``, with this command in the header; `analysis.export` copies them to
+``results/``.
 """
 
 import json
@@ -162,13 +163,14 @@ def probe(sweep: str, runs: Path = Path("runs")) -> Path:
         "images": str(IMAGES), "revision": revision(),
         "seconds": f"{time.monotonic() - began:.0f}",
     }  # fmt: skip
-    file = results.RESULTS / sweep / "measured.safetensors"
+    file = runs / "reports" / sweep / "measured.safetensors"
     replace_tensors(file, {"times": TIMES, **found}, {"lf": json.dumps(told)})
     return file
 
 
 def main(argv: list[str]) -> None:
-    file = probe(*arguments(argv, __doc__))
+    options = arguments(__doc__).parse_args(argv)
+    file = probe(options.name, options.runs)
     print(file, {name: tuple(tensor.shape) for name, tensor in load_file(file).items()})
 
 

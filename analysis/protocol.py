@@ -1,6 +1,7 @@
 """Which rows may share a table, and the captions that state their common protocol."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,7 @@ def comparable(frame: pd.DataFrame) -> None:
         texts = frame[kind].dropna() if kind in frame else pd.Series(dtype=object)
         if texts.nunique() < 2:
             continue
-        of = {text: _fields(kind, text) for text in texts.unique()}
+        of = {text: fields(kind, text) for text in texts.unique()}
         keys = dict.fromkeys(key for fields in of.values() for key in fields)
         varied = [key for key in keys if len({fields.get(key) for fields in of.values()}) > 1]
         _refuse(frame, kind, texts, of, [key for key in varied if not _asked(key, frame)])
@@ -41,7 +42,8 @@ def comparable(frame: pd.DataFrame) -> None:
                     _refuse(part, kind, part[kind], of, own)
 
 
-def _fields(kind: str, text: str) -> dict[str, str]:
+def fields(kind: str, text: str) -> dict[str, str]:
+    """A row's ``protocol`` or ``budget`` (``kind``) as dotted keys and values, both as text."""
     fields = {key: json.dumps(value) for key, value in flat(json.loads(text)) if not key.endswith("guidance.guide")}
     if kind == "budget":
         fields["steps of training"] = fields.pop("steps", "")
@@ -75,6 +77,12 @@ def shared(frame: pd.DataFrame) -> dict[str, Any]:
     return json.loads(frame.protocol.dropna().iloc[0])
 
 
+def data_of(frame: pd.DataFrame) -> str:
+    """The data of the rows: with its path where all rows have the same one, else the kind."""
+    paths: Sequence[Any] = list(frame.data.dropna().unique()) if "data" in frame else []
+    return str(paths[0]) if len(paths) == 1 else str(shared(frame)["data"])
+
+
 def caption(frame: pd.DataFrame) -> str:
     """The protocol and the training budget of a table, as sentences that list values that differ between rows."""
     protocol = shared(frame)
@@ -87,7 +95,7 @@ def caption(frame: pd.DataFrame) -> str:
     steps = " or ".join(f"{n:,}" for n in sorted({budget["steps"] for budget in budgets}))
     trained = f" Training: {steps} steps of {budgets[0]['batch']} at lr {budgets[0]['lr']:g}." if budgets else ""
     return (
-        f"Protocol: {protocol['n']:,} images of {protocol['data']}, {judges}, {protocol['solver']}, "
+        f"Protocol: {protocol['n']:,} images of {data_of(frame)}, {judges}, {protocol['solver']}, "
         f"{protocol['steps']} steps, guidance {' or '.join(guidance)}, {protocol['weights']} weights, "
         f"sampling seed {protocol['seed']}.{trained}"
     )

@@ -1,11 +1,13 @@
 """Rows of a sweep as a DataFrame: ``load("order_ablation")``.
 
-A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl``.
-``guidance-ID`` is a search, with one row per trial; ``run-ID`` is all evaluations of one training.
+A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl`` of
+the working folder or, where it has none, of this package. ``guidance-ID`` is a search, with one row per trial;
+``run-ID`` is all evaluations of one training.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ from lf.config import Evaluation
 from lf.config.schema import stream_names
 from lf.core.cli import Parser
 from lf.core.errors import UserError, nearest
+from lf.core.plugins import from_file
+from lf.storage.json_files import read_json
 
-RESULTS = Path(__file__).parents[1] / "results"
-PAPER = RESULTS / "paper"
+RESULTS = Path("results")  # of the working folder: what `analysis.export` writes
+SHIPPED = Path(__file__).parent / "committed"  # results/ of this project, which is installed with it
+PAPER = SHIPPED / "paper"
 PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solver", "t_clip", "latent_noise",
             "shift", "guidance", "dtype", "seed")  # fmt: skip
 GIVEN = ("given", "given_data")  # only in rows of images of which streams were given
@@ -35,16 +40,15 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
 
     Returns:
         The rows. ``attrs`` has ``sweep``, ``source``, ``labels`` (the columns that are labels of cells), ``question``,
-        ``words`` (of the launch) and ``failures``.
+        ``words`` (of the launch), ``failures`` and ``runs`` (the run store; empty for committed rows).
 
     Raises:
         UserError: there are no rows of this sweep.
     """
-    about, rows = launched(sweep, runs) or _committed(sweep) or (None, [])
+    found = launched(sweep, runs)
+    about, rows = found or _committed(sweep) or (None, [])
     if about is None:
-        known = [f.parent.name for f in RESULTS.glob("*/rows.jsonl")] + [
-            f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json")
-        ]
+        known = [*committed_names("*"), *(f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json"))]
         raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
     frame = pd.DataFrame(rows)
     labels: dict[str, None] = {}
@@ -54,12 +58,23 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     frame.attrs = {"sweep": sweep, "question": sweep, "words": [], "failures": []}
     frame.attrs.update(about)
     frame.attrs["labels"] = list(labels)
+    frame.attrs["runs"] = str(runs) if found else ""
     return frame
+
+
+def committed(sweep: str) -> Path:
+    """Folder of a sweep's committed results: in ``results/`` of the working folder, else those of this package."""
+    return RESULTS / sweep if (RESULTS / sweep / "rows.jsonl").exists() else SHIPPED / sweep
+
+
+def committed_names(pattern: str) -> list[str]:
+    """The sweeps with committed results whose names match ``pattern``, sorted."""
+    return sorted({file.parent.name for place in (RESULTS, SHIPPED) for file in place.glob(f"{pattern}/rows.jsonl")})
 
 
 def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, Path]:
     """File of the sample images of each finished cell, by evaluation id."""
-    folder = RESULTS / frame.attrs["sweep"] / "samples"
+    folder = committed(frame.attrs["sweep"]) / "samples"
     found = {}
     for name in frame.evaluation_id.unique():
         files = [(runs or folder) / "evaluation" / name / "samples.safetensors", folder / f"{name}.safetensors"]
@@ -68,10 +83,26 @@ def samples(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> dict[str, 
     return found
 
 
+def define(frame: pd.DataFrame) -> None:
+    """Runs the file of a question of one's own, if it is still there: it may define schedules that its rows name."""
+    file = Path(frame.attrs.get("asked", ""))
+    if file.suffix == ".py":
+        with suppress(Exception):  # it may have been changed since; what it defined is then unknown
+            from_file(file)
+
+
+def measured(frame: pd.DataFrame) -> list[Path]:
+    """The files of `analysis.probe` for a sweep: that of its run store, and the committed one."""
+    places = [committed(frame.attrs["sweep"])]
+    if frame.attrs["runs"]:
+        places.insert(0, Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"])
+    return [file for place in places if (file := place / "measured.safetensors").exists()]
+
+
 def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The common part of all cells' configs, and by evaluation id the rest of each; keys as in ``training.lr``."""
-    file = RESULTS / frame.attrs["sweep"] / "configs.json"
-    if runs is None or not frame.attrs["source"].startswith(str(runs)):
+    file = committed(frame.attrs["sweep"]) / "configs.json"
+    if runs is None or not frame.attrs["runs"]:
         return tuple(json.loads(file.read_text())) if file.exists() else ({}, {})
     read = cache(lambda kind, name: _config(runs / kind / name / "config.json", kind))
     pairs = frame[["training_id", "evaluation_id"]].itertuples(index=False)
@@ -96,8 +127,8 @@ def _config(file: Path, kind: str) -> dict[str, Any]:
 def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """Training losses of the first seed: ``training_id``, ``step``, ``name`` (``loss/pixels``, …), ``value``."""
     columns = ["training_id", "step", "name", "value"]
-    file = RESULTS / frame.attrs["sweep"] / "curves.csv"
-    if runs is None or not frame.attrs["source"].startswith(str(runs)):
+    file = committed(frame.attrs["sweep"]) / "curves.csv"
+    if runs is None or not frame.attrs["runs"]:
         return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=columns)
     from tensorboard.backend.event_processing.event_accumulator import (
         EventAccumulator,
@@ -138,10 +169,7 @@ def nested(flattened: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        return {}
+    return read_json(file) or {}
 
 
 def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -152,11 +180,11 @@ def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[s
     run = sweep.removeprefix("run-")
     if not manifest and run != sweep and (runs / "training" / run).is_dir():
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
-    if manifest and not manifest["cells"]:
+    if manifest and not manifest.get("cells"):
         manifest["cells"] = _trials(runs / "sweeps" / sweep, runs)
     if not manifest or not manifest["cells"]:
         return None
-    about: dict[str, Any] = dict.fromkeys(("question", "words", "at"), "")
+    about: dict[str, Any] = dict.fromkeys(("question", "words", "at", "asked"), "")
     about = {key: manifest[key] for key in about if key in manifest}
     failed = [
         (unit["title"], _read(runs / "jobs" / unit["key"] / "failure.json")) for unit in manifest.get("units", [])
@@ -201,7 +229,7 @@ def _evaluations(run: str, runs: Path) -> list[dict[str, Any]]:
 
 
 def _committed(sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    file = RESULTS / sweep / "rows.jsonl"
+    file = committed(sweep) / "rows.jsonl"
     if not file.exists():
         return None
     about = _read(file.with_name("sweep.json")) | {"source": f"results/{sweep}/"}
@@ -225,15 +253,21 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
         "parameters": trained.get("parameters"),
         "revision": scored.get("revision"),
         "machine": scored.get("machine"),
+        **({"data": scored["data"]} if ":" in scored.get("data", "") else {}),
     }
 
 
 def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: scored.get(k) for k in PROTOCOL} | {k: scored[k] for k in GIVEN if k in scored}
+    """The settings that decide what may be compared; images at a path are named by their kind and their digest."""
+    told = {k: scored.get(k) for k in PROTOCOL} | {k: scored[k] for k in GIVEN if k in scored}
+    kind, colon, _ = str(scored.get("data")).partition(":")
+    return told | ({"data": kind, "data_digest": scored["data_digest"]} if colon and "data_digest" in scored else {})
 
 
 def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:
-    """The rows, output folder and run store of a command's words ``NAME [runs folder]``.
+    """The rows, output folder and run store of a command's words ``NAME [RUNS]``.
+
+    The folder is ``RUNS/reports/NAME``; it is ``results/NAME`` only if RUNS is the word ``results``.
 
     Args:
         argv: the words.
@@ -242,19 +276,20 @@ def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path |
     Raises:
         UserError: no rows, or no cell is done.
     """
-    name, runs = arguments(argv, doc, "run store; by default runs; results: the committed rows")
-    store = None if runs == Path("results") else runs
-    frame = load(name, store)
+    options = arguments(doc, "run store; by default runs; results: the committed rows").parse_args(argv)
+    name, runs = options.name, options.runs
+    asked = runs == Path("results")
+    if not (asked or runs.is_dir() or runs == Path("runs")):
+        raise UserError(f"{runs}: no such run store")
+    frame = load(name, None if asked else runs)
     if frame.protocol.isna().all():
         raise UserError(f"{name}: nothing is done yet in {frame.attrs['source']}")
-    committed = frame.attrs["source"].startswith("results")
-    return frame, RESULTS / name if committed else runs / "reports" / name, None if committed else store
+    return frame, RESULTS / name if asked else runs / "reports" / name, runs if frame.attrs["runs"] else None
 
 
-def arguments(argv: list[str], doc: str | None, meaning: str = "run store; by default runs") -> tuple[str, Path]:
-    """Name and run store of a command's words ``NAME [runs folder]``."""
+def arguments(doc: str | None, meaning: str = "run store; by default runs") -> Parser:
+    """A parser of a command's words ``NAME [RUNS]``."""
     parser = Parser(doc)
     parser.add_argument("name", metavar="NAME", help="sweep, guidance-ID or run-ID")
     parser.add_argument("runs", metavar="RUNS", nargs="?", type=Path, default=Path("runs"), help=meaning)
-    options = parser.parse_args(argv)
-    return options.name, options.runs
+    return parser

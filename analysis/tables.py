@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.protocol import caption, comparable, floor, shared
+from analysis.protocol import caption, comparable, data_of, floor
 from analysis.published import PUBLISHED
 from analysis.results import source
 from analysis.scores import (
@@ -61,7 +61,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     for name in found:
         out[name], out[f"{name}_sd"] = mean[name], sd[name]
     out = out.reset_index()
-    if "imagenet" in shared(frame)["data"] or "in256" in shared(frame)["data"]:
+    if any(name in data_of(frame) for name in ("imagenet", "in256")):
         for published in PUBLISHED.get(frame.attrs["sweep"], ()):
             if published.on:
                 out[f"published {published.file.partition('_')[0]}"] = published.beside(out)

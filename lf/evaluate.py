@@ -8,11 +8,12 @@ images.
 """
 
 import json
+import sys
 import time
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, Field
@@ -35,6 +36,7 @@ from lf.storage.atomic import replace_tensors
 from lf.storage.cache import made_once
 
 KEPT_IMAGES = 64  # images saved with the row
+S = TypeVar("S", bound=Sampling)
 
 
 def evaluate(trained: TrainingRun, config: Evaluation) -> dict[str, Any]:
@@ -216,6 +218,15 @@ def defaults_of(trained: TrainingRun) -> dict[str, Any]:
     return values
 
 
+def fitted(asked: S, trained: TrainingRun, argv: list[str]) -> S:
+    """The settings with a number of steps that the path can be divided into; one that was given is not changed."""
+    steps = asked.fitted(trained.training).steps
+    if steps == asked.steps or any(word.startswith("steps=") for word in argv):
+        return asked
+    sys.stderr.write(f"steps={asked.steps} of the preset does not divide the path; taken: {steps}\n")
+    return asked.model_copy(update={"steps": steps})
+
+
 def asked_run(argv: list[str], doc: str | None, explained: type[BaseModel]) -> TrainingRun:
     """The training run that a command's ``run=`` names."""
     words = [word for word in argv if word.startswith(("run=", "data=", "runtime.", "-"))]
@@ -238,7 +249,7 @@ class Command(Evaluation, Asked):
 def main(argv: list[str]) -> None:
     trained = asked_run(argv, __doc__, Command)
     base = merge(protocol_for(trained.training.data), defaults_of(trained))
-    config = config_over_preset(argv, Command, "evaluation", __doc__, base)
+    config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -256,10 +257,12 @@ def _content(name: str, file: str) -> str:
 
 @cache
 def revision() -> str:
-    """The code's git revision, with ``+`` if there are uncommitted changes; ``unknown`` outside a checkout."""
+    """The code's git revision, with ``+`` if there are uncommitted changes; outside a checkout, the version."""
     where = Path(__file__).parent
     if (where.parent / "REVISION").exists():  # a copy made for a sweep's jobs
         return (where.parent / "REVISION").read_text()
+    if not (where.parent / ".git").exists():  # installed, perhaps within the checkout of another project
+        return f"version {version('lf')}"
     try:
         git = ["git", "-C", str(where)]
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout

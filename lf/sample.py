@@ -8,14 +8,15 @@ The same run, seed and path give the same images.
 from pathlib import Path
 
 import torch
+from PIL import Image
 from pydantic import Field
 from torchvision.utils import make_grid, save_image
 
 from lf.config import Sampling
 from lf.config.cli import config_over_preset
 from lf.core.cli import run_command
-from lf.core.errors import UserError
-from lf.evaluate import Asked, asked_run, defaults_of, guide_of, network_of
+from lf.core.errors import UserError, nearest
+from lf.evaluate import Asked, asked_run, defaults_of, fitted, guide_of, network_of
 
 
 class Command(Sampling, Asked):
@@ -29,9 +30,8 @@ class Command(Sampling, Asked):
 def main(argv: list[str]) -> None:
     trained = asked_run(argv, __doc__, Command)
     base = {key: value for key, value in defaults_of(trained).items() if key in Command.model_fields}
-    config = config_over_preset(argv, Command, "evaluation", __doc__, base)
-    if Path(config.out).exists():
-        raise UserError(f"out={config.out}: exists and is not overwritten")
+    config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
+    _check_out(Path(config.out))
     config.runtime.apply()
     if config.given:
         trained.check_data()
@@ -43,6 +43,20 @@ def main(argv: list[str]) -> None:
     images, _ = model.images(range(config.n), config, labels=labels, guide=guide, batch=batch)
     save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
     print(config.out)
+
+
+def _check_out(file: Path) -> None:
+    """Raises `UserError` if the grid cannot be written to ``file``; makes its folder."""
+    if file.exists():
+        raise UserError(f"out={file}: exists and is not overwritten")
+    if file.suffix.lower() not in (known := sorted(Image.registered_extensions())):
+        raise UserError(f"out={file}: needs the suffix of an image, such as .png; {nearest(file.suffix, known)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        file.unlink()
+    except OSError as error:
+        raise UserError(f"out={file}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

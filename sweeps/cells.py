@@ -1,7 +1,9 @@
 """The cells of a question, and the settings of a launch, which give the configs of their trainings and evaluations."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,9 @@ from lf.encoders import Encoder
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from sweeps.jobs.profile import Cluster
 from sweeps.presets import ABLATION, GUIDED, MODELS, SMOKE
+
+ID = 6  # fewest characters of an identity that stand for it
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,19 +54,65 @@ def titled(labels: Mapping[str, Any]) -> str:
     return " ".join(named)
 
 
+def matches(cell: Cell, words: str) -> bool:
+    """Whether a cell is meant by ``words``: parts of its title or of its labels, separated by commas.
+
+    Words and values are compared as a whole, and numbers by value: ``alpha 4`` and ``shifted 4``, but neither means
+    alpha 16. An identity of its training or evaluation, or the first characters of one, is also understood.
+    """
+    if len(words) >= ID and any(run.id.startswith(words) for run in (cell.run, cell.trained)):
+        return True
+    labelled = " ".join(f"{name} {value}" for name, value in cell.labels.items())
+    texts = [_words(cell.title), _words(labelled)]
+    return all(any(_contains(text, _words(part)) for text in texts) for part in words.split(","))
+
+
+def _words(text: str) -> list[str | float]:
+    return [_number(word) for word in text.replace("=", " ").split()]
+
+
+def _number(word: str) -> str | float:
+    """``1/4`` and ``0.25`` as 0.25, to as many digits as a title has; another word as it is."""
+    try:
+        return float(f"{float(Fraction(word) if '/' in word else word):.6g}")
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return word
+
+
+def _contains(text: list[str | float], part: list[str | float]) -> bool:
+    return any(text[i : i + len(part)] == part for i in range(len(text) - len(part) + 1))
+
+
 def _seeds(value: Any) -> Any:
-    first, dash, last = str(value).partition("-")
-    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else value
+    """``1``, ``0,1``, ``0-9``, ``0-4,8`` and lists of these, as seeds without duplicates."""
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    seeds: dict[Any, None] = {}
+    for part in parts:
+        found = re.fullmatch(r"(\d+)-(\d+)", str(part).strip())
+        first, last = map(int, found.groups()) if found else (0, 0)
+        if found and last < first:
+            raise ValueError(f"seeds={part}: must be ascending, such as {last}-{first}")
+        if last - first >= MOST_SEEDS:
+            raise ValueError(f"seeds={part}: are {last - first + 1:,}; at most {MOST_SEEDS:,} are allowed")
+        seeds |= dict.fromkeys(range(first, last + 1) if found else [_seed(part)])
+    if len(seeds) > MOST_SEEDS:
+        raise ValueError(f"seeds: are {len(seeds):,}; at most {MOST_SEEDS:,} are allowed")
+    return tuple(seeds)
 
 
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+def _seed(value: Any) -> Any:
+    text = str(value).strip()
+    return int(text) if re.fullmatch(r"\d+", text) else value
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
 
 
 class Launch(Strict):
     """The settings of a launch."""
 
     preset: str = "shapes"
-    seeds: Seeds = Field((0,), min_length=1, description="[0,1,2], or 0-99 for a hundred")
+    seeds: Seeds = Field((0,), min_length=1, description="1; 0,1,2; or 0-99 for a hundred")
     training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
     guide: str = Field("", description="run of a weaker network: AutoGuidance where the paper uses it; else CFG")

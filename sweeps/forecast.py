@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from analysis.results import SHIPPED
 from lf.storage.json_files import read_json
 from sweeps.cells import Launch
 from sweeps.plan import Plan
@@ -31,13 +32,16 @@ def rates(runs: Path) -> dict[str, Any]:
     Returns:
         ``step``, ``image`` and ``source``; empty if nothing was measured yet.
     """
-    committed = Path(__file__).parents[1] / "results"
-    for source in (runs, committed):
+    for source in (runs, SHIPPED):
         found = [read_json(file) for kind in ("training", "evaluation") for file in source.glob(f"{kind}/*/row.json")]
         rows = [row for row in found if row]
         rows += [json.loads(line) for file in source.glob("*/rows.jsonl") for line in file.read_text().splitlines()]
         steps = [row["seconds_per_step"] for row in rows if row.get("seconds_per_step")]
         images = [row["seconds"] / row["n"] for row in rows if row.get("n") and row.get("seconds")]
         if steps and images:
-            return {"step": median(steps), "image": median(images), "source": source.name + "/"}
+            return {
+                "step": median(steps),
+                "image": median(images),
+                "source": "results/" if source == SHIPPED else f"{source.name}/",
+            }
     return {}

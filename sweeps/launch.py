@@ -30,14 +30,14 @@ from lf.core.errors import UserError, nearest
 from lf.core.parsing import merge, overrides, parse
 from lf.evaluate import evaluate
 from lf.train import train
-from sweeps.cells import Cell, Launch
+from sweeps.cells import Cell, Launch, matches
 from sweeps.forecast import forecast
 from sweeps.jobs import profile as clusters
 from sweeps.jobs import state
 from sweeps.jobs.failures import POLICY
 from sweeps.jobs.monitor import console, on_slurm, run_plan, share_cores
 from sweeps.plan import Plan, plan, why_new
-from sweeps.preflight import preflight
+from sweeps.preflight import checked, fitted, preflight
 from sweeps.presets import MODELS
 from sweeps.questions import question, questions
 
@@ -76,7 +76,7 @@ def launch(
     Args:
         sweep: name of a question, or a file of your own, ``my_sweep.py``.
         words: ``key=value`` as on the command line, such as ``["seeds=[0,1]", "budget=smoke"]``.
-        only: run only the cells whose title or identity contains this text.
+        only: run only the cells that these words mean, such as ``alpha 4`` (`sweeps.cells.matches`).
         dry_run: print the plan and start nothing.
         wait: on a cluster, monitor the jobs to their end.
         force: rerun the cells; their old runs are archived.
@@ -84,7 +84,7 @@ def launch(
         resubmitted: whether this is the job that resubmits vanished jobs; it does not reset the count of attempts.
 
     Returns:
-        Whether nothing failed.
+        Whether nothing failed, table and report included.
 
     Raises:
         UserError: an unknown sweep, key or value, or a check that fails before the launch.
@@ -150,7 +150,10 @@ def _asked(sweep: str, words: Sequence[str]) -> Asked:
     asked = asked.placed(profile)
     if not sweep.endswith(".py") and asked.preset not in MODELS:
         raise UserError(f"preset={asked.preset}: the paper's questions support these presets: {', '.join(MODELS)}")
-    cells: list[Cell] = list(module.cells(asked))
+    cells, steps = fitted(list(module.cells(asked)), asked)
+    if steps != (usual := asked.evaluate().steps):
+        console.print(f"evaluation.steps={usual} of the preset does not divide all paths; taken: {steps}")
+    checked(name, cells)
     sample = cells[0].training
     data.digest(sample.data, sample.resolution)  # a missing data set fails first
     return Asked(name, inspect.getdoc(module) or "", asked, profile, where, cells)
@@ -162,10 +165,12 @@ def _archive(cells: Sequence[Cell]) -> None:
 
 
 def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """The cells whose title or identity contains ``only``. Raises `UserError` if none does."""
-    found = [cell for cell in cells if only in cell.title or only in cell.run.id]
+    """The cells that ``only`` means (`sweeps.cells.matches`); all if it is empty. Raises `UserError` if none is."""
+    found = [cell for cell in cells if not only or matches(cell, only)]
     if not found:
-        raise UserError(f"--only {only}: no such cell; the first one is '{cells[0].title}'")
+        words = {word for cell in cells for name, value in cell.labels.items() for word in (name, str(value))}
+        close = f" {nearest(only, words)};" if len(only.split()) == 1 else ""
+        raise UserError(f"--only {only}: no such cell;{close} the first one is '{cells[0].title}'")
     return found
 
 
@@ -196,13 +201,15 @@ def _show(name: str, asked: Launch, planned: Plan) -> None:
 
 
 def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, seconds: float) -> bool:
-    """Shows table, report and failures; returns whether nothing failed."""
-    from analysis import report  # imported here only: plotting libraries take a second
-
+    """Shows table, report and failures; returns whether nothing failed, table and report included."""
+    shown = True
     try:
+        from analysis import report  # imported here only: plotting libraries take a second
+
         report.show(name, root, console)
-    except Exception as error:  # such as rows that cannot be compared; the failures must be shown in any case
-        console.print(f"no table: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
+    except Exception as error:  # the failures must be shown in any case
+        shown = False
+        console.print(f"no table or report: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
     found = state.states(root / "sweeps" / name, manifest["units"], {})
     failed = [task for task in manifest["units"] if found[task["key"]].name != "done"]
     for task in failed:
@@ -216,7 +223,7 @@ def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, secon
             f"python -m sweeps.logs {name} TASK shows the error and the log, sweeps.retry {name} resubmits them",
             soft_wrap=True,
         )
-    return not failed
+    return shown and not failed
 
 
 def main(argv: list[str]) -> None:
@@ -228,7 +235,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="monitor the jobs")
     parser.add_argument("--resubmitted", action="store_true", help=argparse.SUPPRESS)  # set by the job that resubmits
     parser.add_argument("--executor", help="auto, local or slurm")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title contains TEXT")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="WORDS",
+        help="only the cells with these words in their title or labels, such as 'tiny, alpha 4'",
+    )
     parser.add_argument("--force", action="store_true", help="rerun the cells; their old runs are archived")
     parser.add_argument("--fail-fast", action="store_true", help="cancel all jobs at the first failure")
     parser.add_argument("--local", metavar="CELL", default="", help="run one cell in this process, for debugging")

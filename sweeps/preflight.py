@@ -1,21 +1,85 @@
 """Checks before anything is submitted."""
 
+import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from lf import data
-from lf.config import Training
+from analysis.protocol import comparable
+from analysis.results import BUDGET, GIVEN, PROTOCOL
+from lf import data, schedules
+from lf.config import Evaluation, Training
 from lf.core.errors import UserError
+from lf.core.plugins import check_name
 from lf.model.denoiser import LatentForcing
 from lf.schedules import Schedule
 from lf.training.dry_run import one_step
-from sweeps.cells import Launch
+from sweeps.cells import Cell, Launch
 from sweeps.forecast import forecast_hours
 from sweeps.plan import Plan
 
 PATHS = 24  # most paths in the figure
+
+
+def checked(name: str, cells: Sequence[Cell]) -> None:
+    """Checks that the cells of a question can be told apart and may share a table, before any is computed.
+
+    Raises:
+        UserError: there is none, labels are missing or equal, or protocols or budgets differ (`comparable`).
+    """
+    if not cells:
+        raise UserError(f"{name}: has no cells")
+    rows, known = [], dict[str, None]()
+    budgets: dict[int, str] = {}
+    for cell in cells:
+        labels, asked = dict(cell.labels), cell.evaluation.model_dump(mode="json")
+        bad = [key for key, value in labels.items() if not isinstance(value, str | int | float | None)]
+        if "seed" not in labels or bad:
+            what = f"label {bad[0]}={labels[bad[0]]!r}: must be a word or a number" if bad else "needs the label seed"
+            raise UserError(f"{name}: cell '{cell.title}': {what}")
+        known |= dict.fromkeys(labels)
+        protocol = {key: asked[key] for key in (*PROTOCOL, *GIVEN, "features", "reference") if key in asked}
+        of = id(cell.training)
+        if of not in budgets:
+            trained = cell.training.model_dump(mode="json", include=set(BUDGET))
+            budgets[of] = json.dumps(trained, sort_keys=True)
+            check_name(schedules.GROUP, cell.training.schedule)
+        if cell.evaluation.path:
+            check_name(schedules.GROUP, cell.evaluation.path)
+        told = json.dumps(protocol | {"data": cell.training.data}, sort_keys=True)
+        rows.append(labels | {"title": cell.title, "protocol": told, "budget": budgets[of]})
+    frame = pd.DataFrame(rows)
+    alike = frame[frame.duplicated([*known])]
+    if len(alike):
+        raise UserError(f"{name}: two cells have the labels '{alike.title.iloc[0]}'; add one that tells them apart")
+    frame.attrs = {"sweep": name, "labels": [*known]}
+    comparable(frame)
+
+
+def fitted(cells: Sequence[Cell], launch: Launch) -> tuple[list[Cell], int]:
+    """The cells, with as many steps of sampling as the paths of all can be divided into, and this number.
+
+    Only the preset's number of steps is changed, not one that the launch or the question gives.
+    """
+    usual = launch.evaluate().steps
+    some = [cell for cell in cells if cell.evaluation.steps == usual and "steps" not in launch.evaluation]
+    steps, more = usual, 0
+    while some and (more := max(_steps(cell, steps) for cell in some)) > steps:
+        steps = more
+    changed = {id(cell): replace(cell, evaluation=_with(cell.evaluation, steps)) for cell in some if steps > usual}
+    return [changed.get(id(cell), cell) for cell in cells], steps
+
+
+def _with(evaluation: Evaluation, steps: int) -> Evaluation:
+    return evaluation.model_copy(update={"steps": steps})
+
+
+def _steps(cell: Cell, least: int) -> int:
+    return _with(cell.evaluation, least).fitted(cell.training).steps
 
 
 def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
@@ -29,12 +93,12 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
         raise UserError(f"budget_hours={launch.budget_hours:g}: no forecast is possible, nothing was measured yet")
     if launch.budget_hours and hours is not None and hours > launch.budget_hours:
         raise UserError(f"budget_hours={launch.budget_hours:g}: the forecast is {hours:.3g} worker hours")
-    sizes, total, schedules = dict[tuple[str, ...], int](), 0, dict[str, tuple[Schedule, list[str]]]()
+    sizes, total, paths = dict[tuple[str, ...], int](), 0, dict[str, tuple[Schedule, list[str]]]()
     for trained, cells in planned.trainings.items():
         training = trained.training
         for cell in cells:
             path = (cell.evaluation.path or training.schedule).over(training.stream_names)
-            schedules.setdefault(path.model_dump_json(), (path, training.stream_names))
+            paths.setdefault(path.model_dump_json(), (path, training.stream_names))
         if trained.row is not None:
             continue
         parts = (training.data, training.network, training.schedule.name, training.latents, training.repa)
@@ -46,7 +110,7 @@ def preflight(planned: Plan, launch: Launch, sweep: Path) -> None:
     free = shutil.disk_usage(sweep).free
     if 2 * total > free:  # the last and the previous checkpoint
         raise UserError(f"{sweep}: the checkpoints need {2 * total / 2**30:.1f} GiB and {free / 2**30:.1f} are free")
-    _draw(list(schedules.values())[:PATHS], sweep / "paths.png")
+    _draw(list(paths.values())[:PATHS], sweep / "paths.png")
 
 
 def _check_step(training: Training) -> int:
@@ -74,11 +138,11 @@ def _check_schedule(schedule: Schedule) -> None:
             raise UserError(f"schedule={schedule.name}: its path must start at 0 and never run backwards")
 
 
-def _draw(schedules: list[tuple[Schedule, list[str]]], file: Path) -> None:
+def _draw(paths: list[tuple[Schedule, list[str]]], file: Path) -> None:
     """Every path in the unit square of every two streams."""
     from matplotlib.figure import Figure  # imported here only: it takes a second
 
-    panels = [(schedule, names, pair) for schedule, names in schedules for pair in schedule.pairs]
+    panels = [(schedule, names, pair) for schedule, names in paths for pair in schedule.pairs]
     columns = min(6, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.3 * rows), layout="constrained")

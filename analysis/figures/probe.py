@@ -17,14 +17,12 @@ from analysis.figures.style import MARKERS, STYLES, show, subplots
 
 def read(frame: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The measured arrays and their metadata; empty if there are none, or of a training that is not in the rows."""
-    file = results.RESULTS / frame.attrs["sweep"] / "measured.safetensors"
-    if not file.exists():
-        return {}, {}
-    with safe_open(file, "pt") as opened:
-        meta = json.loads(opened.metadata()["lf"])
-        if meta["run"] not in set(frame.training_id):
-            return {}, {}
-        return {name: opened.get_tensor(name) for name in opened.keys()}, meta  # noqa: SIM118 (it is no dict)
+    for file in results.measured(frame):
+        with safe_open(file, "pt") as opened:
+            meta = json.loads(opened.metadata()["lf"])
+            if meta["run"] in set(frame.training_id):
+                return {name: opened.get_tensor(name) for name in opened.keys()}, meta  # noqa: SIM118 (it is no dict)
+    return {}, {}
 
 
 def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:

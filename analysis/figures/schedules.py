@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.figures.style import MARKERS, STYLES, subplots
-from analysis.results import configs, nested
+from analysis.results import configs, define, nested
 from analysis.scores import path_label
 from lf import schedules
 from lf.config.schema import stream_names
@@ -61,7 +61,9 @@ def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[tuple
         values = nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
         if "name" in values:
             found[str(values)] = values, _streams(config)
-    return list(found.values())
+    if not all(schedules.known(values["name"]) for values, _ in found.values()):
+        define(frame)
+    return [(values, names) for values, names in found.values() if schedules.known(values["name"])]
 
 
 def _streams(config: dict[str, Any]) -> Sequence[str]:

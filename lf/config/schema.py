@@ -173,6 +173,11 @@ class Sampling(Strict):
             raise ValueError(f"given_data={self.given_data}: needs given, the streams that are taken from it")
         return self
 
+    def fitted(self, training: Training) -> Self:
+        """The same settings, with the next number of steps that the path can be divided into."""
+        path = training.schedule if self.path is None else self.path.over(training.stream_names)
+        return self.model_copy(update={"steps": path.steps_from(self.steps)})
+
     def path_for(self, training: Training) -> torch.Tensor:
         """Time vectors of the path, ``(steps+1, streams)``; without the steps in which only given streams would move.
 

@@ -21,7 +21,7 @@ def create(name: str, **parameters: Any) -> Encoder:
     name, colon, model = str(name).partition(":")
     if colon and parameters.setdefault("model", model) != model:
         raise UserError(f"{name}.model={parameters['model']}: '{name}:{model}' names another model")
-    return _create(GROUP, name, **parameters)
+    return _create(GROUP, Encoder, name, **parameters)
 
 
 def names() -> list[str]:

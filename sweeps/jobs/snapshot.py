@@ -8,6 +8,7 @@ from pathlib import Path
 import analysis
 import lf
 import sweeps
+from analysis.results import PAPER, SHIPPED
 from lf.runs import revision
 from lf.storage.atomic import replace
 
@@ -22,6 +23,7 @@ def snapshot(sweep: Path) -> Path:
         for file in sorted(Path(package.__path__[0]).rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     }
+    files |= {f"analysis/{PAPER.relative_to(SHIPPED.parent)}/{file.name}": file for file in sorted(PAPER.glob("*.csv"))}
     content = hashlib.sha256("".join(f"{name} {file.read_bytes()!r}" for name, file in files.items()).encode())
     place = sweep / f"code-{content.hexdigest()[:12]}"
     if not place.exists():

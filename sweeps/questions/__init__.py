@@ -1,12 +1,12 @@
 """The paper's questions, one module each, by name; and your own questions, by file."""
 
 import importlib
-import importlib.util
 import pkgutil
 from pathlib import Path
 from typing import Any
 
 from lf.core.errors import UserError, nearest
+from lf.core.plugins import from_file
 
 
 def questions() -> dict[str, Any]:
@@ -26,11 +26,9 @@ def question(name: str) -> tuple[str, Any]:
         UserError: unknown name, no such file, or a file without ``cells(launch)``.
     """
     if name.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-        if spec is None or spec.loader is None or not Path(name).is_file():
+        module = from_file(Path(name))
+        if module is None:
             raise UserError(f"{name}: no such file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         if not hasattr(module, "cells"):
             raise UserError(f"{name}: a sweep is a module with a function cells(launch)")
         return Path(name).stem, module

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from toy import LATENT, training
 
 import analysis
-from analysis import figures, results
+from analysis import export, figures, results
 from analysis import probe as probing
 from analysis.figures import probe
 from lf.core.errors import UserError
@@ -39,6 +39,7 @@ def test_the_square_and_the_film_are_stored_small_and_drawn_without_the_network(
     frame = analysis.load("order_ablation", store)
     assert not probe.figures(frame, store) and not probe.film(frame, store)
     file = probing.probe("order_ablation", store)
+    assert file == store / "reports" / "order_ablation" / "measured.safetensors" and not list(tmp_path.iterdir())
     found = load_file(file)
     assert file.stat().st_size < 500_000
     psnr = found["psnr"]
@@ -50,6 +51,9 @@ def test_the_square_and_the_film_are_stored_small_and_drawn_without_the_network(
     again = load_file(probing.probe("order_ablation", store))
     assert all(torch.equal(again[name], value) for name, value in found.items()), "the same each time"
 
+    exported = export.export("order_ablation", store) / "measured.safetensors"
+    assert exported == tmp_path / "order_ablation" / "measured.safetensors"
+    assert exported.read_bytes() == file.read_bytes()
     written = {file.stem for file in figures.write(figures.draw(frame, store), tmp_path / "figures")}
     assert {"cross_psnr", "difficulty", "structure", "film"} <= written
     assert len(probe.film(frame, store)) == len(found["film"])

@@ -129,7 +129,9 @@ def _guidance(words: list[str]) -> None:
 
 
 def _analysis(words: list[str]) -> None:
-    name, _ = results.arguments(words, "`python -m analysis.tables NAME`")
+    parser = results.arguments("`python -m analysis.tables NAME`")
+    parser.add_argument("--force", action="store_true")  # of the export
+    name = parser.parse_args(words).name
     assert name in names() or name.startswith(("guidance-", "run-")) or Path(f"{name}.py").exists(), name
 
 

@@ -7,7 +7,7 @@ import pytest
 from order import CELLS, NAME, SWEEP, rows, runs_of, scores
 from toy import files
 
-from analysis import results, tables
+from analysis import report, results, tables
 from sweeps import launch
 
 
@@ -81,3 +81,16 @@ def test_cells_that_are_forced_are_run_again_to_the_same_scores(done: Path, copy
     kept = {name.split("/")[1].partition(".")[0] for name in after if "." in name.split("/")[1]}
     assert kept == {name.split("/")[1] for name in again}, "what was there is put aside"
     assert {name: scores(copy)[name] for name in scores(done)} == scores(done)
+
+
+def test_a_report_that_fails_is_said_and_the_launch_failed(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "show", full)
+    with pytest.raises(SystemExit) as stop:
+        launch.main([*SWEEP, f"runtime.runs={copy}"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 1 and "no table or report: OSError" in out and "0 jobs done, 0 failed" in out
