@@ -15,6 +15,7 @@ import pandas as pd
 from lf.config import Evaluation
 from lf.core.cli import Parser
 from lf.core.errors import UserError, nearest
+from lf.storage.json_files import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAPER = RESULTS / "paper"
@@ -117,10 +118,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        return {}
+    return read_json(file) or {}
 
 
 def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:

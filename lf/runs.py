@@ -29,6 +29,7 @@ from lf.encoders import Encoder
 from lf.metrics import JUDGE, RECIPE
 from lf.storage import checkpoint
 from lf.storage.atomic import replace, sha256
+from lf.storage.json_files import read_json
 from lf.storage.lease import held, lease
 
 
@@ -46,8 +47,7 @@ class Run:
     @property
     def row(self) -> dict[str, Any] | None:
         """The run's result; None if it is not finished."""
-        file = self.folder / "row.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        return read_json(self.folder / "row.json", "id")
 
     @property
     def state(self) -> str:
@@ -60,9 +60,17 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the run's lease; another process that wants it waits until the lease is released or expires."""
+        """Holds the run's lease; another process that wants it waits until the lease is released or expires.
+
+        A finished run needs none: its store may be read-only.
+        """
+        if self.row is not None:
+            yield
+            return
         with lease(self.folder / "lock"):
-            if not (self.folder / "config.json").exists():
+            if (self.folder / "row.json").is_dir():
+                raise UserError(f"{self.folder / 'row.json'}: is a folder; remove it")
+            if read_json(self.folder / "config.json") is None:
                 replace(self.folder / "config.json", json.dumps(self.config, indent=1))
             yield
 

@@ -75,9 +75,9 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
-    begun_at, losses = 0, torch.zeros(config.steps, 1 + len(model.streams))
+    begun_at, losses, seconds = 0, torch.zeros(config.steps, 1 + len(model.streams)), 0.0
     if checkpoint.begun(folder):
-        begun_at, losses = checkpoint.restore(folder, model.network, emas, optimizer)
+        begun_at, losses, seconds = checkpoint.restore(folder, model.network, emas, optimizer)
     losses = losses.to(device)  # on the device: only log lines synchronise with it
 
     # Compilation, and the processes that share every batch.
@@ -95,7 +95,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         images, config.batch, range(begun_at, config.steps), config.seed,
         flip=config.flip, rank=world.rank, world=world.size, workers=runtime.workers,
     )  # fmt: skip
-    damaged, log = Damaged(runtime.limit_damaged), Logger(run, world, model, begun_at)
+    damaged, log = Damaged(runtime.limit_damaged), Logger(run, world, model, begun_at, seconds)
     saved = time.monotonic()
     for step, batch in enumerate(loader, begun_at):
         for name in damaged.see(batch):
@@ -128,14 +128,14 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         log.step(step + 1, losses)
         if world.rank == 0 and (preemption.asked() or time.monotonic() - saved > runtime.checkpoint_seconds):
             if preemption.asked() != preemption.LOST:
-                checkpoint.save(folder, model.network, emas, optimizer, step + 1, losses)
+                checkpoint.save(folder, model.network, emas, optimizer, step + 1, losses, log.seconds)
             if preemption.asked():
                 raise preemption.Stopped(preemption.asked())
             saved = time.monotonic()
 
     if world.rank:
         return {}  # rank 0 has the row
-    checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses)
+    checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses, log.seconds)
     return run.finish(log.close(losses))
 
 

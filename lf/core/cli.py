@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel
 
 from lf.core import preemption
-from lf.core.errors import UserError
+from lf.core.errors import UserError, storage_fault
 from lf.core.parsing import merge, overrides, parse
 from lf.core.plugins import Plugin
 
@@ -22,11 +22,13 @@ COLUMNS = 80  # width of every help text
 
 
 def run_command(main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command's ``main(argv)``: a `UserError` becomes one line on stderr and exit code 2."""
+    """Runs a command's ``main(argv)``: a `UserError`, or a full disk, becomes one line on stderr and exit code 2."""
     try:
         main(sys.argv[1:])
-    except UserError as error:
-        line = " ".join(str(error).split())
+    except (UserError, OSError) as error:
+        line = " ".join((str(error) if isinstance(error, UserError) else storage_fault(error)).split())
+        if not line:
+            raise
         sys.stderr.write(f"error: {line}\n")  # one write: other processes also write to stderr
         sys.exit(2)
     except preemption.Stopped as stopped:

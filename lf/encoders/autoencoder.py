@@ -19,7 +19,6 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -33,7 +32,7 @@ from lf.encoders import AnyEncoder
 from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.whitening import EPS, measure
 from lf.storage import checkpoint
-from lf.storage.cache import cache_file, made_once
+from lf.storage.cache import cache_file, made_once, read_cached
 
 VERSION = 1  # of the recipe below: part of the cached weights' name
 WARMUP = 50  # steps
@@ -87,7 +86,7 @@ class Autoencoder(Encoder):
                 f"autoencoder: {file}, which decodes its latents, is missing; copy it from the training's run store, "
                 "or train it again on the same data: python -m lf.train_tokenizer"
             )
-        return self._net(load_file(file))
+        return self._net(read_cached(file))
 
     def check(self) -> None:
         if self.align:
@@ -182,7 +181,7 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
     optimizer = torch.optim.AdamW(both.parameters(), lr=config.lr)
     begun_at, losses = 0, torch.zeros(config.steps)  # on the device: no synchronisation
     if checkpoint.begun(progress):
-        begun_at, losses = checkpoint.restore(progress, both, [], optimizer)
+        begun_at, losses, _ = checkpoint.restore(progress, both, [], optimizer)
     losses = losses.to(device)
     loader = batches(
         data, config.batch, range(begun_at, config.steps), config.seed, flip=False, workers=min(4, cores())

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lf.core.errors import UserError
@@ -16,7 +15,7 @@ from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.weights import digest as weights_digest
 from lf.encoders.weights import find
 from lf.encoders.whitening import EPS, measure
-from lf.storage.cache import cache_file, made_once
+from lf.storage.cache import cache_file, made_once, read_cached
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
@@ -56,7 +55,7 @@ class VAE(Encoder):
                 raise UserError(
                     f"vae: {file}, with the scale of its latents, is missing; copy it from the training's run store"
                 )
-            net.whiten(load_file(file))
+            net.whiten(read_cached(file))
         return net
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,8 +15,7 @@ from lf.metrics.measures import scores
 from lf.metrics.reference import Reference
 from lf.metrics.space import Space
 from lf.network.fit import fit
-from lf.storage.atomic import sha256
-from lf.storage.cache import made_once
+from lf.storage.cache import made_once, read_cached
 
 JUDGE = "judge"
 RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
@@ -79,7 +78,7 @@ class Judge(Space):
         self.file = cache / f"judge-{self.digest}.safetensors"
         made_once(self.file, lambda: _fitted(lessons))
         self.net = judge_from(self.file)
-        self.weights = sha256(self.file)[:16]
+        self.weights = hashlib.sha256(save(read_cached(self.file))).hexdigest()[:16]
 
     @cached_property
     def statistics(self) -> Reference:
@@ -125,7 +124,7 @@ class Judge(Space):
 
 def judge_from(file: Path) -> JudgeNet:
     """Loads a judge's network from ``file``, frozen."""
-    tensors = load_file(file)
+    tensors = read_cached(file)
     facts = {name.removeprefix("facts."): int(tensors.pop(name)) for name in list(tensors) if name.startswith("facts.")}
     order = sorted(facts, key=lambda name: (name != "class", name))
     net = JudgeNet({name: facts[name] for name in order})

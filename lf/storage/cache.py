@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lf.storage.atomic import replace_tensors
+from lf.core.errors import UserError
+from lf.storage import verified
 from lf.storage.lease import lease
 
 if TYPE_CHECKING:
@@ -25,14 +27,34 @@ def cache_file(cache: Path, kind: str, identity: str) -> Path:
 def made_once(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors in ``file``. They are computed at first use, by only one of several processes.
 
-    A file of the same name in `SHIPPED` is copied instead.
+    A file of the same name in `SHIPPED` is copied instead. A damaged file is made again.
     """
     from safetensors.torch import load_file  # imported here: it imports torch, which takes a second
 
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if (found := _read(file)) is not None:
+        return found
+    with lease(Path(f"{file}.lock")):
+        if (found := _read(file)) is None:
+            shipped = SHIPPED / file.name
+            verified.write(file, load_file(shipped) if shipped.exists() else make())
+            found = read_cached(file)
+    return found
+
+
+def read_cached(file: Path) -> dict[str, Tensor]:
+    """The tensors in a cached file that exists. Raises `UserError` if it is damaged."""
+    try:
+        return verified.read(file)[0]
+    except verified.Damaged as error:
+        raise UserError(f"cannot read {file}: {error}; remove it, and it is made again") from None
+
+
+def _read(file: Path) -> dict[str, Tensor] | None:
+    """The tensors in ``file``; None if there is none, or, with a warning, if it is damaged."""
     if not file.exists():
-        with lease(Path(f"{file}.lock")):
-            if not file.exists():
-                shipped = SHIPPED / file.name
-                replace_tensors(file, load_file(shipped) if shipped.exists() else make())
-    return load_file(file)
+        return None
+    try:
+        return verified.read(file)[0]
+    except verified.Damaged as error:
+        print(f"warning: {file}: {error}; it is made again", file=sys.stderr)
+        return None

@@ -1,23 +1,24 @@
 """Checkpoints: one safetensors file, written atomically, and the previous one beside it.
 
-Tensors: ``raw.*`` the network, ``ema.*``, ``ema2.*``, … its averages, ``optimizer.N.*``, ``losses``; metadata: step.
-A run resumes from it bit by bit: the position in the data and every random draw are functions of seed and step.
+Tensors: ``raw.*`` the network, ``ema.*``, ``ema2.*``, … its averages, ``optimizer.N.*``, ``losses``; metadata: step,
+seconds of training so far, digests (`lf.storage.verified`). A run resumes from it bit by bit: the position in the data
+and every random draw are functions of seed and step.
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lf.core.errors import UserError
-from lf.storage.atomic import replace_tensors
+from lf.storage import verified
 
 NAME, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
+_damaged: set[Path] = set()  # found by this process; such a file does not become the previous one
 
 
 def ema_name(index: int) -> str:
@@ -32,17 +33,31 @@ def save(
     optimizer: torch.optim.Optimizer,
     step: int,
     losses: Tensor,
+    seconds: float = 0.0,
 ) -> None:
-    """Writes a checkpoint to ``folder`` and keeps the previous one."""
+    """Writes a checkpoint to ``folder`` and keeps the previous one. ``seconds``: of training so far, all legs together.
+
+    Raises:
+        OSError: it cannot be written; the last one is kept.
+    """
     tensors = {f"raw.{k}": v for k, v in network.state_dict().items()}
     for index, ema in enumerate(emas):
         tensors |= {f"{ema_name(index)}.{k}": v for k, v in ema.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    replace_tensors(folder / "next.safetensors", tensors | {"losses": losses}, {"step": str(step)})
-    if (folder / NAME).exists():
-        os.replace(folder / NAME, folder / PREVIOUS)
-    os.replace(folder / "next.safetensors", folder / NAME)
+    for left in (*folder.glob("next.safetensors.*"), *folder.glob(".tmp??????")):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    file, new = folder / NAME, folder / "next.safetensors"
+    try:
+        verified.write(new, tensors | {"losses": losses}, {"step": str(step), "seconds": str(seconds)})
+    except OSError as error:
+        if begun(folder):
+            error.add_note("the last checkpoint is kept, and the same command resumes from it")
+        raise
+    if file.exists() and file not in _damaged:
+        os.replace(file, folder / PREVIOUS)
+    os.replace(new, file)
+    _damaged.discard(file)
 
 
 def begun(folder: Path) -> bool:
@@ -51,15 +66,29 @@ def begun(folder: Path) -> bool:
 
 
 def read(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
-    """Tensors and step; with ``prefix`` only those of that prefix, without it. Raises `UserError` if unreadable."""
-    start = f"{prefix}." if prefix else ""
+    """Tensors and step; with ``prefix`` only those of that set, without it. Raises `UserError` if damaged."""
+    tensors, step, _ = _read(file, prefix)
+    return (part(tensors, prefix) if prefix else tensors), step
+
+
+def _read(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int, float]:
+    """Tensors, step and seconds."""
     try:
-        with safe_open(file, "pt") as opened:
-            step = int(json.loads(opened.metadata()["step"]))
-            names = [key for key in opened.keys() if key.startswith(start)]  # noqa: SIM118 (not a dict)
-            return {key.removeprefix(start): opened.get_tensor(key) for key in names}, step
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise UserError(f"cannot read checkpoint {file}: {error}; it is left unchanged") from None
+        tensors, about = verified.read(file, prefix)
+        return tensors, int(about["step"]), float(about.get("seconds", 0))
+    except (verified.Damaged, KeyError, ValueError) as error:
+        fault = "it names no step" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"cannot read checkpoint {file}: {fault}; {_remedy(file)}") from None
+
+
+def _remedy(file: Path) -> str:
+    """What to do about a damaged checkpoint: the end of a message."""
+    row, previous = file.with_name("row.json"), file.with_name(PREVIOUS)
+    if file.name != NAME or not row.exists():
+        return "it is left unchanged"
+    if previous.exists():
+        return f"remove {row} and rerun its training, which resumes from {PREVIOUS} to the same end"
+    return f"remove {row} and {NAME}, and rerun its training"
 
 
 def kinds(file: Path) -> list[str]:
@@ -85,22 +114,26 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
 
 def restore(
     folder: Path, network: nn.Module, emas: Sequence[nn.Module], optimizer: torch.optim.Optimizer
-) -> tuple[int, Tensor]:
-    """Loads network, averages and optimizer from ``folder``; returns the step and the losses so far.
+) -> tuple[int, Tensor, float]:
+    """Loads network, averages and optimizer from ``folder``; returns step, losses and seconds so far.
 
-    If the last checkpoint cannot be read, the previous one is used; the final result is the same.
+    If the last checkpoint is damaged, the previous one is used; the final result is the same.
 
     Raises:
         UserError: no checkpoint can be read, or it is of another network.
     """
     file = folder / NAME
     try:
-        tensors, step = read(file)
+        tensors, step, seconds = _read(file)
     except UserError as error:
         if not (folder / PREVIOUS).exists():
             raise
+        _damaged.add(file)
         file = folder / PREVIOUS
-        tensors, step = read(file)
+        try:
+            tensors, step, seconds = _read(file)
+        except UserError as other:
+            raise UserError(f"{error}; {other}") from None
         print(f"warning: {error}; resuming from {file.name}, step {step}", file=sys.stderr)
     fill(network, part(tensors, "raw"), file)
     for index, ema in enumerate(emas):
@@ -110,4 +143,4 @@ def restore(
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return step, tensors["losses"]
+    return step, tensors["losses"], seconds

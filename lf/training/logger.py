@@ -21,14 +21,22 @@ LOG_EVERY = 50  # steps
 
 
 class Logger:
-    """Logs a training: a progress bar (without a terminal, a line per minute), curves, and a progress file."""
+    """Logs a training: a progress bar (without a terminal, a line per minute), curves, and a progress file.
 
-    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int):
+    Args:
+        run: the training.
+        world: its processes.
+        model: its network.
+        begun_at: steps of earlier legs.
+        spent: seconds of earlier legs; steps that were done again after a stop count once.
+    """
+
+    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int, spent: float = 0.0):
         config, self.run, self.world = run.training, run, world
         self.names = ["loss", *(f"loss/{stream.name}" for stream in model.streams)]
         self.parameters = sum(p.numel() for p in model.parameters())
         self.began, self.begun_at, self.said = time.monotonic(), begun_at, time.monotonic()
-        self.last = (self.began, begun_at)
+        self.last, self.spent = (self.began, begun_at), spent
         if world.rank:
             return
         self.flops = 3 * forward_flops(model.network) * config.batch  # per step
@@ -38,6 +46,11 @@ class Logger:
         self.board = SummaryWriter(run.folder, purge_step=begun_at)
         title = f"train {run.id}"
         self.bar = tqdm(total=config.steps, initial=begun_at, desc=title, unit="step", disable=None)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, all legs together."""
+        return self.spent + time.monotonic() - self.began
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         """Logs that ``step`` steps are done. Raises `UserError` if the loss is not a number."""
@@ -70,12 +83,13 @@ class Logger:
         """Closes the logs and returns the run's row."""
         self.bar.close()
         self.board.close()
-        seconds = time.monotonic() - self.began
+        seconds, steps = self.seconds, len(losses) - self.begun_at
+        speed = (seconds - self.spent) / steps if steps else seconds / len(losses)
         return {
             "loss": losses[-LOG_EVERY:].mean(0)[0].item(),
             "parameters": self.parameters,
             "seconds": seconds,
-            "seconds_per_step": seconds / max(len(losses) - self.begun_at, 1),
+            "seconds_per_step": speed,
             "processes": self.world.size,
         }
 

@@ -17,6 +17,7 @@ from submitit.helpers import CommandFunction, clean_env
 
 from lf.core.errors import UserError
 from lf.storage.atomic import replace
+from lf.storage.lease import machine
 from sweeps.jobs.profile import Cluster
 from sweeps.jobs.records import job_of, kill
 from sweeps.jobs.slurm import SILENCE, SlurmSilent, available_nodes, max_array, scancel, slurm_states
@@ -183,5 +184,13 @@ def record_job(task: Task, job: str, where: str, log: str) -> None:
     """Writes a task's ``job.json``: its job, and the submission times of this and earlier jobs."""
     now, before = time.time(), job_of(task.folder).get("submitted", [])
     submitted = before if job.startswith("waiting") else [*before, now]
-    told = {"job": job, "on": where, "host": gethostname(), "log": log, "at": now, "submitted": submitted}
+    told = {
+        "job": job,
+        "on": where,
+        "host": gethostname(),
+        "machine": machine(),
+        "log": log,
+        "at": now,
+        "submitted": submitted,
+    }
     replace(task.folder / "job.json", json.dumps(told))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lf.core.errors import UserError
 from lf.storage.atomic import replace
+from lf.storage.json_files import read_json
 
 FRESH = 3.0  # seconds for which SLURM's answer is cached, for all commands together
 # SLURM's states that mean PENDING or RUNNING; all others are final states
@@ -29,9 +30,12 @@ class SlurmSilent(UserError):
 def slurm_states(runs: Path) -> dict[str, str]:
     """States of all of the user's jobs, from SLURM or, for `FRESH` seconds, from a cache in the run store."""
     file = runs / "jobs" / "queue.json"
-    if not file.exists() or time.time() - file.stat().st_mtime > FRESH:
-        replace(file, json.dumps(_squeue()))
-    return json.loads(file.read_text())
+    fresh = file.exists() and time.time() - file.stat().st_mtime <= FRESH
+    found = read_json(file) if fresh else None
+    if found is None:
+        found = _squeue()
+        replace(file, json.dumps(found))
+    return found
 
 
 def scancel(jobs: Iterable[str]) -> None:

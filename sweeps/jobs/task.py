@@ -22,6 +22,7 @@ from lf.core.distributed import join
 from lf.evaluate import evaluate
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from lf.storage.atomic import replace
+from lf.storage.json_files import read_json
 from lf.train import train
 from sweeps.jobs.failures import classify
 from sweeps.jobs.records import Failure, attempts, failure_of, record_attempt
@@ -128,8 +129,8 @@ class TaskRunner:
         return "done"
 
     def _run(self, task: Task) -> None:
-        if (self.sweep / "held.json").exists():
-            raise NotStarted(json.loads((self.sweep / "held.json").read_text())["message"])
+        if on_hold := read_json(self.sweep / "held.json", "message"):
+            raise NotStarted(on_hold["message"])
         if why := failure_of(task.folder):  # cancelled while it waited
             raise NotStarted(f"{why['kind']}: {why['message']}")
         if task.evaluations and task.trained.row is None:  # its checkpoint is not the final one
@@ -172,7 +173,7 @@ class TaskRunner:
         """Records the failure. If `SAME` tasks failed with the same traceback, puts the other tasks on hold."""
         jobs = task.folder.parent
         replace(task.folder / "failure.json", json.dumps(asdict(failure), indent=1))
-        tasks = json.loads((self.sweep / "sweep.json").read_text())["units"]
+        tasks = (read_json(self.sweep / "sweep.json", "units") or {"units": []})["units"]
         found = {other["key"]: failure_of(jobs / other["key"]) for other in tasks}
         alike = [key for key, why in found.items() if why and why["signature"] == failure.signature]
         if failure.kind == "bug" and len(alike) >= SAME:

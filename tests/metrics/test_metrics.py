@@ -60,7 +60,7 @@ def test_the_judge_of_shapes_comes_with_the_code_and_reads_every_fact(tmp_path: 
 
     lessons = split("judge", range(300_000, 300_400))
     judge = Judge(split("train", range(40)), lessons, tmp_path)
-    assert sha256(judge.file) == sha256(SHIPPED / judge.file.name), "nothing is trained"
+    assert judge.weights == sha256(SHIPPED / judge.file.name)[:16], "nothing is trained"
     seen = judge.net.facts_of(judge.features(lessons.images)["logits"])
     truth = {"class": lessons.labels, **lessons.facts}
     assert min((seen[name].argmax(1) == truth[name]).float().mean() for name in truth) > 0.99
