@@ -52,7 +52,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     """The lines of a task's ``attempts.jsonl``, in order."""
     file, noted = folder / "attempts.jsonl", []
     for line in file.read_bytes().splitlines() if file.exists() else ():
-        with suppress(ValueError):  # an incomplete line, after a crash
+        with suppress(ValueError, RecursionError):  # an incomplete line, after a crash
             noted.append(json.loads(line))
     return [line for line in noted if isinstance(line, dict)]
 
