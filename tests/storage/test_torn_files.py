@@ -8,11 +8,14 @@ import pytest
 from toy import PLAIN, WORDS, refusal, training
 
 from lf import evaluate
+from lf.core.errors import UserError
 from lf.runs import training_run
 from lf.storage.atomic import replace
 from lf.storage.json_files import read_json
 from lf.train import train
 from sweeps.jobs import records, state
+from sweeps.search.space import Search, Space
+from sweeps.search.trials import Trials
 
 TORN: dict[str, bytes] = {
     "empty": b"",
@@ -124,3 +127,16 @@ def test_a_torn_manifest_says_what_to_do(harm: str, tmp_path: Path, capsys: pyte
     with pytest.raises(Exception, match=r"some: .*sweep\.json is damaged; launch the sweep again"):
         status.main(["some", f"runs={tmp_path}"])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("harm", ["garbage\n", "[]\n", '{"op_code": 0, "stu\n'])
+def test_a_damaged_journal_of_a_search_is_a_line(harm: str, tmp_path: Path) -> None:
+    config = training(f"runtime.runs={tmp_path}")
+    train(config)
+    space = Space(Search(), training_run(config))
+    Trials(space, tmp_path)
+    (journal,) = tmp_path.glob("sweeps/*/study.journal")
+    with journal.open("a") as file:
+        file.write(harm)
+    with pytest.raises(UserError, match=f"{journal}: is damaged; remove it, and finished evaluations are reused"):
+        Trials(space, tmp_path)
