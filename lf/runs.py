@@ -48,7 +48,7 @@ class Run:
     @property
     def row(self) -> dict[str, Any] | None:
         """The run's result; None if it is not finished."""
-        return read_json(self.folder / "row.json")
+        return read_json(self.folder / "row.json", "id")
 
     @property
     def state(self) -> str:
@@ -61,8 +61,16 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the run's lease; another process that wants it waits until the lease is released or expires."""
+        """Holds the run's lease; another process that wants it waits until the lease is released or expires.
+
+        A finished run needs none: its store may be read-only.
+        """
+        if self.row is not None:
+            yield
+            return
         with lease(self.folder / "lock"):
+            if (self.folder / "row.json").is_dir():
+                raise UserError(f"{self.folder / 'row.json'}: is a folder; remove it")
             if read_json(self.folder / "config.json") is None:
                 replace(self.folder / "config.json", json.dumps(self.config, indent=1))
             yield

@@ -75,9 +75,9 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
-    begun_at, losses, before = 0, torch.zeros(config.steps, 1 + len(model.streams)), 0.0
+    begun_at, losses, seconds = 0, torch.zeros(config.steps, 1 + len(model.streams)), 0.0
     if checkpoint.begun(folder):
-        begun_at, losses, before = checkpoint.restore(folder, model.network, emas, optimizer)
+        begun_at, losses, seconds = checkpoint.restore(folder, model.network, emas, optimizer)
     losses = losses.to(device)  # on the device: only log lines synchronise with it
 
     # Compilation, and the processes that share every batch.
@@ -95,7 +95,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         images, config.batch, range(begun_at, config.steps), config.seed,
         flip=config.flip, rank=world.rank, world=world.size, workers=runtime.workers,
     )  # fmt: skip
-    damaged, log = Damaged(runtime.limit_damaged), Logger(run, world, model, begun_at, before)
+    damaged, log = Damaged(runtime.limit_damaged), Logger(run, world, model, begun_at, seconds)
     saved = time.monotonic()
     for step, batch in enumerate(loader, begun_at):
         for name in damaged.see(batch):
@@ -136,7 +136,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     if world.rank:
         return {}  # rank 0 has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses, log.seconds)
-    return run.finish({**log.close(losses), "classes": list(images.classes)})
+    return run.finish(log.close(losses))
 
 
 @torch.no_grad()

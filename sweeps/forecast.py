@@ -5,7 +5,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from analysis.results import SHIPPED
 from lf.storage.json_files import read_json
 from sweeps.cells import Launch
 from sweeps.plan import Plan
@@ -32,9 +31,10 @@ def rates(runs: Path) -> dict[str, Any]:
     Returns:
         ``step``, ``image`` and ``source``; empty if nothing was measured yet.
     """
-    for source in (runs, SHIPPED):
-        found = [read_json(file) for kind in ("training", "evaluation") for file in source.glob(f"{kind}/*/row.json")]
-        rows = [row for row in found if row]
+    committed = Path(__file__).parents[1] / "results"
+    for source in (runs, committed):
+        files = [*source.glob("training/*/row.json"), *source.glob("evaluation/*/row.json")]
+        rows = [row for file in files if (row := read_json(file))]
         rows += [json.loads(line) for file in source.glob("*/rows.jsonl") for line in file.read_text().splitlines()]
         steps = [row["seconds_per_step"] for row in rows if row.get("seconds_per_step")]
         images = [row["seconds"] / row["n"] for row in rows if row.get("n") and row.get("seconds")]

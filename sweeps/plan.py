@@ -76,9 +76,10 @@ def why_new(run: Run) -> str:
     mine = dict(_flat(run.config))
     nearest_change: list[str] | None = None
     for file in run.folder.parent.glob("*/config.json"):
-        if file.parent == run.folder:  # the run itself, begun already
+        config = None if file.parent == run.folder else read_json(file)  # the run itself may be begun already
+        if config is None:
             continue
-        other = dict(_flat(read_json(file) or {}))
+        other = dict(_flat(config))
         change = [
             f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)
         ]

@@ -58,7 +58,7 @@ def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, S
 def _cells_done(runs: Path, manifest: Mapping[str, Any], found: Mapping[str, State]) -> int:
     known = {row for task in manifest["units"] if found[task["key"]].name == "done" for row in task["rows"]}
     wanted = (f"evaluation/{cell['evaluation_id']}/row.json" for cell in manifest["cells"])
-    return sum(row in known or (runs / row).exists() for row in wanted)
+    return sum(row in known or state.has_ended(runs / row) for row in wanted)
 
 
 def main(argv: list[str]) -> None:

@@ -258,7 +258,7 @@ def identity(*parts: Any) -> str:
 def training_of(folder: Path, **changes: Any) -> Training:
     """The training config in a run's folder; ``changes`` override fields. Raises `UserError` if it has none."""
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+        config = dict(json.loads((folder / "config.json").read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {folder / 'config.json'}: {error}") from None
     return parse(Training, {k: v for k, v in config.items() if k not in PROVENANCE} | changes, where=str(folder))

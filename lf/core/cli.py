@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel
 
 from lf.core import preemption
-from lf.core.errors import UserError
+from lf.core.errors import UserError, storage_fault
 from lf.core.parsing import merge, overrides, parse
 from lf.core.plugins import Plugin
 
@@ -23,18 +23,15 @@ COLUMNS = 80  # width of every help text
 
 
 def run_command(main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command's ``main(argv)``: a `UserError`, or a file that fails, becomes one line and exit code 2."""
+    """Runs a command's ``main(argv)``: a `UserError`, or a full disk, becomes one line on stderr and exit code 2."""
     try:
         main(sys.argv[1:])
-    except UserError as error:
-        _exit(str(error))
-    except BrokenPipeError:  # whoever read the output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:
-        if error.filename is None:
+    except (UserError, OSError) as error:
+        line = " ".join((str(error) if isinstance(error, UserError) else storage_fault(error)).split())
+        if not line:
             raise
-        _exit("; ".join([f"{error.filename}: {error.strerror}", *getattr(error, "__notes__", ())]))
+        sys.stderr.write(f"error: {line}\n")  # one write: other processes also write to stderr
+        sys.exit(2)
     except preemption.Stopped as stopped:
         print(f"stopped ({stopped}); the same command resumes it", file=sys.stderr)
         sys.exit(130)

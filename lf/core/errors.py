@@ -1,6 +1,7 @@
 """User errors: one line each."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 MANY = 20  # above this many names, only the nearest is shown
@@ -8,6 +9,21 @@ MANY = 20  # above this many names, only the nearest is shown
 
 class UserError(Exception):
     """A mistake in the user's input. Its text is one line: what is wrong, where, and what is allowed."""
+
+
+STORAGE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+     errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+)  # fmt: skip
+"""Errors of the file system that only the user can end: no space, no permission, a file where a folder should be."""
+
+
+def storage_fault(error: BaseException) -> str:
+    """One line about a file that cannot be read or written; empty for any other error."""
+    if not isinstance(error, OSError) or error.errno not in STORAGE:
+        return ""
+    said = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return "; ".join([said, *getattr(error, "__notes__", [])])
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

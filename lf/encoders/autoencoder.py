@@ -32,7 +32,7 @@ from lf.encoders import AnyEncoder
 from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.whitening import EPS, measure
 from lf.storage import checkpoint
-from lf.storage.cache import cache_file, kept, made_once
+from lf.storage.cache import cache_file, made_once, read_cached
 
 VERSION = 1  # of the recipe below: part of the cached weights' name
 WARMUP = 50  # steps
@@ -86,7 +86,7 @@ class Autoencoder(Encoder):
                 f"autoencoder: {file}, which decodes its latents, is missing; copy it from the training's run store, "
                 "or train it again on the same data: python -m lf.train_tokenizer"
             )
-        return self._net(kept(file))
+        return self._net(read_cached(file))
 
     def check(self) -> None:
         if self.align:

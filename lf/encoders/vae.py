@@ -15,7 +15,7 @@ from lf.encoders.base import LATENT_STD, Codec, Encode, Encoder
 from lf.encoders.weights import digest as weights_digest
 from lf.encoders.weights import find
 from lf.encoders.whitening import EPS, measure
-from lf.storage.cache import cache_file, kept, made_once
+from lf.storage.cache import cache_file, made_once, read_cached
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
@@ -56,7 +56,7 @@ class VAE(Encoder):
                 raise UserError(
                     f"vae: {file}, with the scale of its latents, is missing; copy it from the training's run store"
                 )
-            net.whiten(kept(file))
+            net.whiten(read_cached(file))
         return net
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from lf.metrics.measures import scores
 from lf.metrics.reference import Reference
 from lf.metrics.space import Space
 from lf.network.fit import fit
-from lf.storage.cache import made_once
+from lf.storage.cache import made_once, read_cached
 
 JUDGE = "judge"
 RECIPE: dict[str, Any] = {"version": 1, "width": 24, "steps": 800, "batch": 128, "lr": 3e-3, "seed": 1234}
@@ -77,9 +77,9 @@ class Judge(Space):
         self.reference, self.cache = reference, cache
         self.digest = hashlib.sha256(f"{RECIPE} {lessons.digest} {reference.digest}".encode()).hexdigest()[:16]
         self.file = cache / f"judge-{self.digest}.safetensors"
-        tensors = made_once(self.file, lambda: _fitted(lessons))
-        self.weights = hashlib.sha256(save(tensors)).hexdigest()[:16]
-        self.net = judge_from(tensors)
+        made_once(self.file, lambda: _fitted(lessons))
+        self.net = judge_from(self.file)
+        self.weights = hashlib.sha256(save(read_cached(self.file))).hexdigest()[:16]
 
     @cached_property
     def statistics(self) -> Reference:
@@ -125,17 +125,9 @@ class Judge(Space):
     def likeness(self, logits: Tensor, given: Tensor) -> dict[str, float]:
         """How much images agree with the pictures that streams were given of; both by their logits.
 
-        Returns:
-            ``given_agreement``: share of images in which the judge reads every fact as in the picture.
-        """
-        pairs = zip(self.net.facts_of(logits).values(), self.net.facts_of(given).values(), strict=True)
-        same = torch.stack([a.argmax(1) == b.argmax(1) for a, b in pairs])
-        return {"given_agreement": same.all(0).float().mean().item()}
-
-
-def judge_from(tensors: Mapping[str, Tensor]) -> JudgeNet:
-    """A judge's network with the weights and facts of ``tensors``, frozen."""
-    tensors = dict(tensors)
+def judge_from(file: Path) -> JudgeNet:
+    """Loads a judge's network from ``file``, frozen."""
+    tensors = read_cached(file)
     facts = {name.removeprefix("facts."): int(tensors.pop(name)) for name in list(tensors) if name.startswith("facts.")}
     order = sorted(facts, key=lambda name: (name != "class", name))
     net = JudgeNet({name: facts[name] for name in order})

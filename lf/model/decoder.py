@@ -1,11 +1,11 @@
 """The decoder of a latent, for networks that do not generate pixels."""
 
-import json
 from pathlib import Path
 
 from lf.config import Training
 from lf.core.errors import UserError
 from lf.encoders import Codec
+from lf.storage.json_files import read_json
 
 
 def decoder_of(config: Training, folder: Path | None) -> tuple[int, Codec]:
@@ -22,7 +22,7 @@ def decoder_of(config: Training, folder: Path | None) -> tuple[int, Codec]:
     if not found:
         raise UserError("path: it does not move the pixels, and no latent of this network has a decoder")
     stream, encoder = found[0]
-    stored = json.loads((folder / "config.json").read_text()) if folder else {}
+    stored = (read_json(folder / "config.json") if folder else None) or {}
     if not folder or "data_digest" not in stored:
         raise UserError(
             f"{encoder.name}: its decoder is in the training's run store; load the run from its folder there"

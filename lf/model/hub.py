@@ -12,8 +12,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from lf.config import training_of
 from lf.core.errors import UserError
-from lf.storage import checkpoint, verified
-from lf.storage.atomic import replace, sha256
+from lf.storage import checkpoint
+from lf.storage.atomic import replace, replace_tensors, sha256
+from lf.storage.json_files import read_json
 
 if TYPE_CHECKING:
     from lf.config import Training
@@ -50,6 +51,9 @@ class HubFiles(ModelHubMixin):
         file = folder / checkpoint.NAME
         if not file.exists():
             raise UserError(f"run={name}: not trained yet: {file} is missing")
+        told = (read_json(folder / "config.json") or {}).get("weights_sha256")  # where there is no training's row
+        if told and told != sha256(file):
+            raise UserError(f"cannot read checkpoint {file}: its SHA-256 is not the one in config.json; get it again")
         tensors, _ = checkpoint.read(file, weights)
         if "label.weight" not in tensors:
             raise UserError(f"{file}: has no weights '{weights}'; allowed: {', '.join(checkpoint.kinds(file))}")

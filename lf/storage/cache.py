@@ -37,16 +37,16 @@ def made_once(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Te
         if (found := _read(file)) is None:
             shipped = SHIPPED / file.name
             verified.write(file, load_file(shipped) if shipped.exists() else make())
-            found, _ = verified.read(file)
+            found = read_cached(file)
     return found
 
 
-def kept(file: Path) -> dict[str, Tensor]:
-    """The tensors in a cached ``file`` that cannot be made again. Raises `UserError` if it is damaged."""
+def read_cached(file: Path) -> dict[str, Tensor]:
+    """The tensors in a cached file that exists. Raises `UserError` if it is damaged."""
     try:
         return verified.read(file)[0]
     except verified.Damaged as error:
-        raise UserError(f"{file}: {error}; remove it, and train or copy it again") from None
+        raise UserError(f"cannot read {file}: {error}; remove it, and it is made again") from None
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

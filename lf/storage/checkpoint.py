@@ -18,7 +18,7 @@ from lf.core.errors import UserError
 from lf.storage import verified
 
 NAME, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
-_damaged: set[Path] = set()  # found by this process; they do not replace a previous one
+_damaged: set[Path] = set()  # found by this process; such a file does not become the previous one
 
 
 def ema_name(index: int) -> str:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lf.storage.atomic import replace_tensors
 
@@ -78,7 +78,7 @@ def _digests(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict
         return dict(zip(sets, pool.map(digest, sets.values()), strict=True))
 
 
-def _bytes(tensor: Tensor) -> Any:
+def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -24,20 +24,19 @@ class Logger:
     """Logs a training: a progress bar (without a terminal, a line per minute), curves, and a progress file.
 
     Args:
-        run: the training's run.
-        world: the processes that share it.
-        model: the model.
-        begun_at: the step that it begins or resumes at.
-        before: seconds that it took until then.
+        run: the training.
+        world: its processes.
+        model: its network.
+        begun_at: steps of earlier legs.
+        spent: seconds of earlier legs; steps that were done again after a stop count once.
     """
 
-    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int, before: float):
+    def __init__(self, run: TrainingRun, world: World, model: LatentForcing, begun_at: int, spent: float = 0.0):
         config, self.run, self.world = run.training, run, world
         self.names = ["loss", *(f"loss/{stream.name}" for stream in model.streams)]
         self.parameters = sum(p.numel() for p in model.parameters())
         self.began, self.begun_at, self.said = time.monotonic(), begun_at, time.monotonic()
-        self.before = before
-        self.last = (self.began, begun_at)
+        self.last, self.spent = (self.began, begun_at), spent
         if world.rank:
             return
         self.flops = 3 * forward_flops(model.network) * config.batch  # per step
@@ -50,8 +49,8 @@ class Logger:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, also those before it was resumed."""
-        return self.before + time.monotonic() - self.began
+        """Seconds of training so far, all legs together."""
+        return self.spent + time.monotonic() - self.began
 
     def step(self, step: int, losses: torch.Tensor) -> None:
         """Logs that ``step`` steps are done. Raises `UserError` if the loss is not a number."""
@@ -84,11 +83,13 @@ class Logger:
         """Closes the logs and returns the run's row."""
         self.bar.close()
         self.board.close()
+        seconds, steps = self.seconds, len(losses) - self.begun_at
+        speed = (seconds - self.spent) / steps if steps else seconds / len(losses)
         return {
             "loss": losses[-LOG_EVERY:].mean(0)[0].item(),
             "parameters": self.parameters,
-            "seconds": self.seconds,
-            "seconds_per_step": (time.monotonic() - self.began) / max(len(losses) - self.begun_at, 1),
+            "seconds": seconds,
+            "seconds_per_step": speed,
             "processes": self.world.size,
         }
 

@@ -183,5 +183,13 @@ def record_job(task: Task, job: str, where: str, log: str) -> None:
     """Writes a task's ``job.json``: its job, and the submission times of this and earlier jobs."""
     now, before = time.time(), job_of(task.folder).get("submitted", [])
     submitted = before if job.startswith("waiting") else [*before, now]
-    told = {"job": job, "on": where, "host": machine(), "log": log, "at": now, "submitted": submitted}
+    told = {
+        "job": job,
+        "on": where,
+        "host": gethostname(),
+        "machine": machine(),
+        "log": log,
+        "at": now,
+        "submitted": submitted,
+    }
     replace(task.folder / "job.json", json.dumps(told))

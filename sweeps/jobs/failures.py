@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-from lf.core.errors import UserError
+from lf.core.errors import UserError, storage_fault
 from sweeps.jobs.records import Failure
 
 POLICY = {
@@ -16,6 +16,7 @@ POLICY = {
     "memory": "retried at once with half the micro-batch; the batch stays the same",
     "nan": "stopped: a rerun would reach the same NaN",
     "data": "stopped: fix the data",
+    "storage": "stopped: make room, or fix the permissions",
     "user": "stopped: fix the config",
     "bug": "stopped: fix the cause",
     "cancelled": "stopped on request",
@@ -38,6 +39,8 @@ def classify(error: BaseException) -> Failure:
         text = str(error)
         kind = "nan" if "not a number" in text else "data" if text.startswith("data") else "user"
         message = text
+    elif storage_fault(error):
+        kind, message = "storage", storage_fault(error)
     elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         kind = "vanished"  # such as an unreachable file system
     else:

@@ -128,7 +128,7 @@ def submit(sweep: Sweep) -> dict[str, State]:
             if found[task.key].name != "vanished":
                 continue
             row = task.trained.folder / "row.json"
-            if task.kind == "evaluate" and not row.exists():
+            if task.kind == "evaluate" and not state.has_ended(row):
                 continue  # its training is not done yet
             turn = row.stat().st_mtime if task.kind == "evaluate" else 0.0
             folder, note = sweep.jobs / task.key, found[task.key].note

@@ -44,25 +44,25 @@ def job_of(folder: Path) -> dict[str, Any]:
 
 def failure_of(folder: Path) -> dict[str, Any] | None:
     """The content of a task's ``failure.json``, or None."""
-    return read_json(folder / "failure.json", "kind", "message")
+    return read_json(folder / "failure.json", "kind", "message", "signature", "trace")
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The lines of a task's ``attempts.jsonl``, in order."""
     file, noted = folder / "attempts.jsonl", []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        with suppress(ValueError):  # an incomplete line, after a crash
+    for line in file.read_bytes().splitlines() if file.exists() else ():
+        with suppress(ValueError, RecursionError):  # an incomplete line, after a crash
             noted.append(json.loads(line))
-    return noted
+    return [line for line in noted if isinstance(line, dict)]
 
 
 def record_attempt(folder: Path, **what: Any) -> None:
     """Adds a line to a task's ``attempts.jsonl``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "attempts.jsonl").open("a+") as file:
+    with (folder / "attempts.jsonl").open("ab+") as file:
         file.seek(0)
-        torn = not f"\n{file.read()}".endswith("\n")
-        file.write("\n" * torn + json.dumps(what) + "\n")
+        torn = not (b"\n" + file.read()).endswith(b"\n")
+        file.write(b"\n" * torn + json.dumps(what).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -72,9 +72,14 @@ def fail(folder: Path, kind: str, message: str) -> None:
     replace(folder / "failure.json", json.dumps(asdict(Failure(kind, message)), indent=1))
 
 
+def here(job: Mapping[str, Any]) -> bool:
+    """Whether a job was started where its process number means what it means here. Old records name only the host."""
+    return job.get("host") == gethostname() and job.get("machine", machine()) == machine()
+
+
 def lives(job: Mapping[str, Any]) -> bool:
     """Whether a job of this machine still runs. A process with the same id that began later is another one."""
-    if job.get("host") != machine():
+    if not here(job):
         return False
     try:
         return psutil.Process(int(job["job"])).create_time() < job["at"] + 5

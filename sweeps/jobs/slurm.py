@@ -30,11 +30,12 @@ class SlurmSilent(UserError):
 def slurm_states(runs: Path) -> dict[str, str]:
     """States of all of the user's jobs, from SLURM or, for `FRESH` seconds, from a cache in the run store."""
     file = runs / "jobs" / "queue.json"
-    fresh = file.exists() and time.time() - file.stat().st_mtime < FRESH
-    if not fresh or (states := read_json(file)) is None:
-        states = _squeue()
-        replace(file, json.dumps(states))
-    return states
+    fresh = file.exists() and time.time() - file.stat().st_mtime <= FRESH
+    found = read_json(file) if fresh else None
+    if found is None:
+        found = _squeue()
+        replace(file, json.dumps(found))
+    return found
 
 
 def scancel(jobs: Iterable[str]) -> None:

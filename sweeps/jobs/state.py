@@ -8,15 +8,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lf.core.errors import UserError, nearest
 from lf.storage.atomic import replace
 from lf.storage.json_files import read_json
-from lf.storage.lease import held, machine
+from lf.storage.lease import held
 from sweeps.jobs import profile
-from sweeps.jobs.records import attempts, failure_of, job_of, lives
+from sweeps.jobs.records import attempts, failure_of, here, job_of, lives
 from sweeps.jobs.slurm import ends, slurm_states
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
     if manifest is None:
         known = [file.parent.name for file in (runs / "sweeps").glob("*/sweep.json")]
         raise UserError(f"{name}: not launched in {runs}; {nearest(name, known) if known else 'nothing was'}")
+    manifest = read_json(sweep / "sweep.json", "sweep", "executor", "cells", "units", "words", "at")
+    if manifest is None:
+        raise UserError(f"{name}: {sweep / 'sweep.json'} is damaged; launch the sweep again, which repeats nothing")
     return sweep, manifest
 
 
@@ -77,7 +81,7 @@ def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def states(sweep: Path, tasks: Sequence[Mapping[str, Any]], jobs: Mapping[str, str]) -> dict[str, State]:
     """Task → its state."""
     runs, found = sweep.parents[1], dict[str, State]()
-    why_held = (read_json(sweep / "held.json", "message") or {}).get("message", "")
+    why_held = (read_json(sweep / "held.json", "message") or {"message": ""})["message"]
     for task in tasks:  # trainings come before their evaluations
         found[task["key"]] = _state(runs, task, jobs, found.get(task["after"]), why_held)
     silent = [key for key, state in found.items() if state.name == "vanished"]
@@ -89,13 +93,22 @@ def states(sweep: Path, tasks: Sequence[Mapping[str, Any]], jobs: Mapping[str, s
     return found
 
 
-def written(file: Path) -> bool:
-    """Whether a result is there; a crash of the machine may leave an empty file."""
-    return file.is_file() and file.stat().st_size > 0
+def has_ended(row: Path) -> bool:
+    """Whether a task has written the file ``row``, whole: a row, or the trials of a search."""
+    try:
+        changed = row.stat().st_mtime_ns
+        return row.suffix != ".json" or _whole(row, changed)
+    except OSError:
+        return False
+
+
+@cache
+def _whole(row: Path, _: int) -> bool:
+    return read_json(row, "id") is not None
 
 
 def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before: State | None, why_held: str) -> State:
-    if all(written(runs / row) for row in task["rows"]):
+    if all(has_ended(runs / row) for row in task["rows"]):
         return State("done")
     folder = runs / "jobs" / task["key"]
     failure = failure_of(folder)
@@ -123,7 +136,7 @@ def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before:
 
 def _elsewhere(runs: Path, task: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
     """Whether a job that a launcher started on its own machine (this one or another) still runs."""
-    if job.get("host") == machine():
+    if here(job):
         return lives(job)
     return any(held((runs / row).with_name("lock")) for row in task["rows"])
 
@@ -132,7 +145,7 @@ def _running(runs: Path, task: Mapping[str, Any], before: State | None) -> State
     if before and before.name != "done":
         return State("pending", "its training")
     if task["kind"] == "evaluate":
-        done = sum(written(runs / row) for row in task["rows"])
+        done = sum(has_ended(runs / row) for row in task["rows"])
         return State("running", f"{done}/{len(task['rows'])} evaluated")
     said = read_json(runs / "training" / task["training"] / "progress", "step", "loss", "seconds_per_step")
     if said is None:

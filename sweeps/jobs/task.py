@@ -129,8 +129,8 @@ class TaskRunner:
         return "done"
 
     def _run(self, task: Task) -> None:
-        if why_held := read_json(self.sweep / "held.json", "message"):
-            raise NotStarted(why_held["message"])
+        if on_hold := read_json(self.sweep / "held.json", "message"):
+            raise NotStarted(on_hold["message"])
         if why := failure_of(task.folder):  # cancelled while it waited
             raise NotStarted(f"{why['kind']}: {why['message']}")
         if task.evaluations and task.trained.row is None:  # its checkpoint is not the final one

@@ -90,8 +90,11 @@ class Trials:
         except ImportError as error:
             raise UserError(f"storage={url}: {error}; pip install 'lf[search]' brings psycopg") from None
         except Exception as error:
-            if not url:
+            if not url and not isinstance(error, ValueError | TypeError | KeyError):
                 raise
+            if not url:
+                journal_file = self.folder / "study.journal"
+                raise UserError(f"{journal_file}: is damaged; remove it, and finished evaluations are reused") from None
             raise UserError(f"storage={url}: {str(error).splitlines()[0]}") from None
 
     def begin(self) -> None:

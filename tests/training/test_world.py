@@ -15,8 +15,9 @@ from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, training
 from lf.config import Evaluation, Training
 from lf.core.errors import UserError
 from lf.evaluate import evaluate
+from lf.model.denoiser import LatentForcing
 from lf.runs import training_run
-from lf.storage import checkpoint
+from lf.storage import checkpoint, verified
 from lf.train import train
 
 # 12 images a step: a whole number for 1, 2 and 3 processes, and no whole number of steps an epoch
@@ -106,7 +107,11 @@ def test_stopped_in_an_epoch_it_goes_on_with_another_number_of_processes(alone: 
 @pytest.mark.parametrize("step", [1, 37, 59])
 def test_stopped_at_any_step_it_ends_bit_by_bit_the_same(alone: Training, tmp_path: Path, step: int) -> None:
     config = stopped(alone, tmp_path, step)
-    train(config)
+    _, about = verified.read(training_run(config).folder / checkpoint.NAME)
+    row = train(config)
+    assert row["seconds"] > float(about["seconds"]) > 0, "all legs count"
+    this_leg = row["seconds"] - float(about["seconds"])
+    assert row["seconds_per_step"] == pytest.approx(this_leg / (config.steps - step))
     one, other = tensors(alone), tensors(config)
     assert one.keys() == other.keys() and all(other[name].equal(one[name]) for name in one)
 
@@ -121,6 +126,37 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     assert "resuming from previous.safetensors, step 29" in capsys.readouterr().err
     one, other = tensors(alone), tensors(config)
     assert all(other[name].equal(one[name]) for name in one)
+
+
+def test_flipped_bytes_in_its_checkpoint_cost_only_the_steps_since_the_one_before(
+    alone: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = stopped(alone, tmp_path, 30)
+    file = training_run(config).folder / checkpoint.NAME
+    harmed = bytearray(file.read_bytes())
+    harmed[-9000:-5000] = b"\x7f" * 4000
+    file.write_bytes(harmed)
+    train(config)
+    said = capsys.readouterr().err
+    assert f"{file}: damaged: the digest of " in said and "resuming from previous.safetensors, step 29" in said
+    one, other = tensors(alone), tensors(config)
+    assert all(other[name].equal(one[name]) for name in one)
+
+
+def test_a_done_training_is_not_scored_with_the_checkpoint_before_its_damaged_last_one(tmp_path: Path) -> None:
+    config = training(f"runtime.runs={tmp_path}", "runtime.checkpoint_seconds=1e-6", "steps=4", "warmup=1")
+    row, run = train(config), training_run(config)
+    file = run.folder / checkpoint.NAME
+    harmed = bytearray(file.read_bytes())
+    harmed[-5] ^= 1  # in the network's weights, which stand last
+    file.write_bytes(harmed)
+    LatentForcing.from_pretrained(run.folder, "ema")  # not damaged
+    damage = "the digest of raw differs.*; remove .*row[.]json and rerun its training, which resumes from previous"
+    with pytest.raises(UserError, match=damage):
+        LatentForcing.from_pretrained(run.folder, "raw")
+    (run.folder / "row.json").unlink()
+    assert train(config)["loss"] == row["loss"]
+    LatentForcing.from_pretrained(run.folder, "raw")
 
 
 @pytest.mark.slow

@@ -72,6 +72,24 @@ def test_a_cell_that_fails_is_named_and_the_others_finish(
     assert scores(copy).items() < scores(done).items()
 
 
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_a_torn_row_costs_its_own_unit_and_a_line(
+    kind: str, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn = copy / kind / results.load(NAME, copy).iloc[0][f"{kind}_id"] / "row.json"
+    torn.write_bytes(b"")
+    before = runs_of(copy)
+    capsys.readouterr()
+    launch.main([*SWEEP, f"runtime.runs={copy}"])
+    out, err = capsys.readouterr()
+    assert "1 jobs done, 0 failed" in out and err.count(f"warning: {torn}: is empty; it counts as missing") == 1
+    after = runs_of(copy)
+    assert {name for name in after if name.endswith("row.json") and after[name] != before[name]} == {
+        f"{kind}/{torn.parent.name}/row.json"
+    }
+    assert scores(copy) == scores(done)
+
+
 def test_cells_that_are_forced_are_run_again_to_the_same_scores(done: Path, copy: Path) -> None:
     before = runs_of(copy)
     launch.main([*SWEEP, "--force", "--only", "pixel_only", f"runtime.runs={copy}"])
