@@ -18,6 +18,7 @@ from lf.config import Evaluation
 from lf.config.schema import stream_names
 from lf.core.cli import Parser
 from lf.core.errors import UserError, nearest
+from lf.core.plugins import from_file
 from lf.storage.json_files import read_json
 
 RESULTS = Path("results")  # of the working folder: what `analysis.export` writes

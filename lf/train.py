@@ -136,7 +136,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     if world.rank:
         return {}  # rank 0 has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses, log.seconds)
-    return run.finish(log.close(losses))
+    return run.finish({**log.close(losses), "classes": list(images.classes)})
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from analysis.results import SHIPPED
 from lf.storage.json_files import read_json
 from sweeps.cells import Launch
 from sweeps.plan import Plan
@@ -31,8 +32,7 @@ def rates(runs: Path) -> dict[str, Any]:
     Returns:
         ``step``, ``image`` and ``source``; empty if nothing was measured yet.
     """
-    committed = Path(__file__).parents[1] / "results"
-    for source in (runs, committed):
+    for source in (runs, SHIPPED):
         files = [*source.glob("training/*/row.json"), *source.glob("evaluation/*/row.json")]
         rows = [row for file in files if (row := read_json(file))]
         rows += [json.loads(line) for file in source.glob("*/rows.jsonl") for line in file.read_text().splitlines()]

@@ -5,7 +5,6 @@ Imports no torch.
 
 import argparse
 import inspect
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping

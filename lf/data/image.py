@@ -1,6 +1,7 @@
 """Decoding and cropping of image files: the right 8-bit RGB values for every mode that Pillow reads."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -67,11 +68,12 @@ def picture(content: bytes, how: Decoding = USUAL) -> Image.Image:
 
 @contextmanager
 def _unlimited() -> Iterator[None]:
-    """Turns off Pillow's own limit, which warns at half of what it refuses."""
+    """Turns off Pillow's own limit, and its warnings on files that are not quite right."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

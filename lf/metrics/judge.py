@@ -1,7 +1,6 @@
 """The judge: a network with its own architecture and seed, trained on a small data set to score images of it."""
 
 import hashlib
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -124,6 +123,14 @@ class Judge(Space):
 
     def likeness(self, logits: Tensor, given: Tensor) -> dict[str, float]:
         """How much images agree with the pictures that streams were given of; both by their logits.
+
+        Returns:
+            ``given_agreement``: share of images in which the judge reads every fact as in the picture.
+        """
+        pairs = zip(self.net.facts_of(logits).values(), self.net.facts_of(given).values(), strict=True)
+        same = torch.stack([a.argmax(1) == b.argmax(1) for a, b in pairs])
+        return {"given_agreement": same.all(0).float().mean().item()}
+
 
 def judge_from(file: Path) -> JudgeNet:
     """Loads a judge's network from ``file``, frozen."""

@@ -209,6 +209,12 @@ def existing(file: str | Path) -> Path:
     return Path(file)
 
 
+_UNREADABLE = (
+    OSError, ValueError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def arrays(file: Path, space: str) -> dict[str, np.ndarray]:
     """The arrays in a file of statistics: ``mu`` ``(C,)``, ``sigma`` ``(C, C)``, and what else `Reference.save` writes.
 
@@ -223,7 +229,7 @@ def arrays(file: Path, space: str) -> dict[str, np.ndarray]:
         with file.open("rb") as opened:
             pickled = opened.read(1) == b"\x80"
         found = _of_edm(unpickle_arrays(file), file, space) if pickled else dict(_npz(file))
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"reference={file}: cannot be read as .npz: {reason}") from None
     except NotReadable as error:

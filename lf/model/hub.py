@@ -12,8 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from lf.config import training_of
 from lf.core.errors import UserError
-from lf.storage import checkpoint
-from lf.storage.atomic import replace, replace_tensors, sha256
+from lf.storage import checkpoint, verified
+from lf.storage.atomic import replace, sha256
 from lf.storage.json_files import read_json
 
 if TYPE_CHECKING:

@@ -28,28 +28,6 @@ SLOP = timedelta(seconds=10)
 PATIENCE = 5.0  # seconds of waiting after which a process says for whom it waits
 
 
-@cache
-def machine() -> str:
-    """A name for the processes that can see each other: host name, boot and PID namespace.
-
-    Host names alone are not unique: many machines are called localhost. Without ``/proc`` it is the host name.
-    """
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text()[:8])
-        parts.append(re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")))
-    return ".".join(parts)
-
-
-class _Lock(Lock):
-    """A lock whose holder counts as dead only if a process of the same `machine` finds no process of its number."""
-
-    def __init__(self, file: Path):
-        super().__init__(str(file), lifetime=LEASE)
-        self._hostname = machine()  # instead of the fully qualified host name
-        self._set_claimfile()
-
-
 logging.getLogger("flufl.lock").setLevel(logging.CRITICAL)  # it logs waiting as an error
 
 

@@ -63,8 +63,7 @@ def write(sweep: Path, manifest: Mapping[str, Any]) -> None:
 def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
     """A sweep's folder and manifest. Raises `UserError` if it was not launched in this run store."""
     sweep = runs / "sweeps" / name
-    manifest = read_json(sweep / "sweep.json", "units", "cells")
-    if manifest is None:
+    if not (sweep / "sweep.json").exists():
         known = [file.parent.name for file in (runs / "sweeps").glob("*/sweep.json")]
         raise UserError(f"{name}: not launched in {runs}; {nearest(name, known) if known else 'nothing was'}")
     manifest = read_json(sweep / "sweep.json", "sweep", "executor", "cells", "units", "words", "at")

@@ -79,7 +79,7 @@ class Extractor(torch_fidelity.FeatureExtractorBase):
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: Any):
         super().__init__(name, features_list)
-        self.net = judge_from(load_file(feature_extractor_weights_path))
+        self.net = judge_from(Path(feature_extractor_weights_path))
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:

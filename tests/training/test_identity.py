@@ -102,7 +102,7 @@ def test_a_run_that_version_0_1_named_by_its_path_is_found(home: Path, name: str
     folder = home / "runs" / "training" / OLD_NAME
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(OLD_CONFIG, indent=1))
-    (folder / "row.json").write_text("{}")
+    (folder / "row.json").write_text('{"id": "2527ecfe52e9"}')
     if name == "moved":
         (home / "images").rename(home / "moved")
     run = training_run(training(f"data=folder:{name}", "steps=6"))
