@@ -64,7 +64,7 @@ def test_a_launch_in_an_empty_folder_writes_table_and_report_there_and_nothing_e
     report = tmp_path / "runs" / "reports" / "order_ablation"
     assert {"table.md", "table.csv", "report.html", "alpha.png"} <= {file.name for file in report.iterdir()}
     assert "its numbers mean nothing" in done.stdout and "better in every seed" not in done.stdout
-    for command in ("tables", "figures", "findings", "report", "probe", "export"):
+    for command in ("findings", "probe", "export"):
         again = run(installed, tmp_path, f"analysis.{command}", "order_ablation")
         assert again.returncode == 0, again.stderr
     assert {file.name for file in tmp_path.iterdir()} == {"runs", "results"}
