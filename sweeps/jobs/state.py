@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lf.core.errors import UserError, nearest
 from lf.storage.atomic import replace
-from lf.storage.json_files import read_json
+from lf.storage.json_files import load_json, read_json
 from lf.storage.lease import held
 from sweeps.jobs import profile
 from sweeps.jobs.records import attempts, failure_of, here, job_of, lives
@@ -66,10 +66,10 @@ def read(name: str, runs: Path) -> tuple[Path, dict[str, Any]]:
     if not (sweep / "sweep.json").exists():
         known = [file.parent.name for file in (runs / "sweeps").glob("*/sweep.json")]
         raise UserError(f"{name}: not launched in {runs}; {nearest(name, known) if known else 'nothing was'}")
-    manifest = read_json(sweep / "sweep.json", "sweep", "executor", "cells", "units", "words", "at")
-    if manifest is None:
-        raise UserError(f"{name}: {sweep / 'sweep.json'} is damaged; launch the sweep again, which repeats nothing")
-    return sweep, manifest
+    try:
+        return sweep, load_json(sweep / "sweep.json", "units")
+    except UserError as error:
+        raise UserError(f"{error}; launch the sweep again, which repeats nothing that is done") from None
 
 
 def jobs_of(sweep: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
