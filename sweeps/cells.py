@@ -31,6 +31,11 @@ class Cell:
     evaluation: Evaluation
 
     @property
+    def all_labels(self) -> dict[str, Any]:
+        """Its labels, and the seed of its training if they do not name one: tables compare over seeds."""
+        return {**self.labels, "seed": self.labels.get("seed", self.training.seed)}
+
+    @property
     def title(self) -> str:
         """Its labels as a title."""
         return titled(self.labels)

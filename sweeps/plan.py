@@ -37,7 +37,7 @@ class Plan:
                 after = train_eval.train.key if train_eval.train and task is not train_eval.train else ""
                 tasks.append(entry(task, task.trained.id, rows, after))
         entries = [
-            {**cell.labels, "title": cell.title, "training_id": cell.trained.id, "evaluation_id": cell.run.id}
+            {**cell.all_labels, "title": cell.title, "training_id": cell.trained.id, "evaluation_id": cell.run.id}
             for cell in cells
         ]
         return {"cells": entries, "units": tasks}

@@ -36,10 +36,10 @@ def checked(name: str, cells: Sequence[Cell]) -> None:
     rows, known = [], dict[str, None]()
     budgets: dict[int, str] = {}
     for cell in cells:
-        labels, asked = dict(cell.labels), cell.evaluation.model_dump(mode="json")
+        labels, asked = cell.all_labels, cell.evaluation.model_dump(mode="json")
         bad = [key for key, value in labels.items() if not isinstance(value, str | int | float | None)]
-        if "seed" not in labels or bad:
-            what = f"label {bad[0]}={labels[bad[0]]!r}: must be a word or a number" if bad else "needs the label seed"
+        if bad:
+            what = f"label {bad[0]}={labels[bad[0]]!r}: must be a word or a number"
             raise UserError(f"{name}: cell '{cell.title}': {what}")
         known |= dict.fromkeys(labels)
         protocol = {key: asked[key] for key in (*PROTOCOL, *GIVEN, "features", "reference") if key in asked}

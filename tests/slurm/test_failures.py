@@ -62,7 +62,6 @@ def failed(place: Place) -> tuple[dict[str, dict[str, Any]], str]:
         "halved": {"batch": 16384, "steps": 2},  # 2 GiB; 8192 take half of it
         "big": {"batch": 4, "network": {"width": 512, "heads": 8, "depth": 2}, "ema": [0.9] * 64},
         "bug": {"schedule": {"name": "flawed"}},
-        "data": {"data": damaged(place.folder / "shards")},
         "user": {"seed": 1},
     }
     harmed = training("dtype=float32", "seed=1", f"runtime.runs={place.runs}")
@@ -86,7 +85,6 @@ def test_each_failure_is_classified_and_named_and_the_others_finish(
         "nan": ("nan", "not a number"),
         "big": ("memory", "memory"),
         "bug": ("bug", "ZeroDivisionError"),
-        "data": ("data", "damaged images"),
         "user": ("user", "cannot read checkpoint"),
     }
     told = place.told("many")
@@ -99,8 +97,16 @@ def test_each_failure_is_classified_and_named_and_the_others_finish(
     for case in ("well", "halved"):
         for kind in ("train", "evaluate"):
             assert place.done(units[f"{kind} {case}"]) and told[f"{kind} {case}"] == "done"
-    assert "4 jobs done, 10 failed" in out
-    assert "many: 2 of 7 cells done; jobs: 5 failed, 5 blocked, 4 done" in place.do("status", "many")[1]
+    assert "4 jobs done, 8 failed" in out
+    assert "many: 2 of 6 cells done; jobs: 4 failed, 4 blocked, 4 done" in place.do("status", "many")[1]
+
+
+def test_damaged_data_is_a_failure_of_its_own(place: Place) -> None:
+    cells = {"data": {"data": damaged(place.folder / "shards")}}
+    code, out = place.do("launch", *place.sweep("spoilt", cells, ""))
+    failure = place.failure(place.units("spoilt")["train data"])
+    assert code == 1 and "failed: train data: data: " in out and "blocked: evaluate data: " in out
+    assert failure and failure["kind"] == "data" and "damaged images" in failure["message"]
 
 
 def test_out_of_memory_it_goes_on_with_smaller_micro_batches_to_the_same_numbers(
@@ -147,13 +153,13 @@ def test_launched_again_nothing_that_stopped_is_repeated_and_a_retry_repeats_wha
     before = {name: place.attempts(unit) for name, unit in units.items()}
     words = ["many.py", "--executor=slurm", *PLAIN, "evaluation.n=8", "evaluation.steps=2"]
     code, out = place.do("launch", *words)
-    assert code == 1 and "0 jobs done, 10 failed" in out
+    assert code == 1 and "0 jobs done, 8 failed" in out
     assert {name: place.attempts(unit) for name, unit in units.items()} == before
 
     place.flaw(FLAWED.replace("t = t *", "t = 0 * t  #"))
     code, out = place.do("retry", "many", "train bug")
     place.flaw(FLAWED)
-    assert code == 1 and "2 jobs done, 8 failed" in out
+    assert code == 1 and "2 jobs done, 6 failed" in out
     assert place.done(units["train bug"]) and place.done(units["evaluate bug"])
     others = {name for name in units if not name.endswith("bug")}
     assert {name: place.attempts(units[name]) for name in others} == {name: before[name] for name in others}

@@ -73,7 +73,7 @@ def test_a_big_sweep_is_a_few_arrays_and_its_status_one_question(small_arrays: C
     for unit in manifest["units"][: TRAININGS // 2]:
         for row in unit["rows"]:
             (place.runs / row).parent.mkdir(parents=True, exist_ok=True)
-            (place.runs / row).write_text("{}")
+            (place.runs / row).write_text(json.dumps({"id": row.split("/")[1]}))
     (place.runs / "jobs" / "queue.json").unlink(missing_ok=True)
     out, asked = place.do("status", "order_ablation", f"runs={place.runs}")
     assert f"jobs: {2 * TRAININGS - TRAININGS // 2} pending, {TRAININGS // 2} done" in out

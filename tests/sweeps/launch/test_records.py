@@ -1,6 +1,7 @@
 """What jobs leave behind, and what is told from it of those that died or run elsewhere."""
 
 import json
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from order import NAME
 from toy import PATIENCE
 
 from lf.storage.atomic import replace
-from lf.storage.lease import lease, machine
+from lf.storage.lease import lease
 from sweeps.jobs import records, state
 
 
@@ -27,7 +28,7 @@ def test_a_job_of_this_machine_lives_until_it_and_all_below_it_are_killed() -> N
     shell = subprocess.Popen(["bash", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
     assert shell.stdout
     child = int(shell.stdout.readline())
-    job = {"job": str(shell.pid), "host": machine(), "at": time.time()}
+    job = {"job": str(shell.pid), "host": socket.gethostname(), "at": time.time()}
     assert records.lives(job) and not records.lives(job | {"host": "elsewhere"})
     assert not records.lives(job | {"at": time.time() - 60}), "the number is another's by now, which began later"
     records.kill([str(shell.pid)])
