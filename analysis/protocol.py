@@ -19,8 +19,8 @@ def comparable(frame: pd.DataFrame) -> None:
 
     N, feature spaces, their weights and references, weight average, solver, steps, sampling seed, batch and learning
     rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may
-    differ between cells, since questions vary them, but not between the seeds of one cell. Which streams were given may
-    differ only if a label says so.
+    differ between cells, since questions vary them, but not between the seeds of one cell. Which streams were given,
+    and any other setting, may differ only if a label of its name says so, such as ``lr``.
 
     Raises:
         UserError: some differ; the message lists each such field, its values and their rows.
@@ -52,7 +52,8 @@ def fields(kind: str, text: str) -> dict[str, str]:
 
 def _asked(key: str, frame: pd.DataFrame) -> bool:
     told = {label.partition(".")[0] for label in frame.attrs["labels"]}
-    return key.partition(".")[0] in QUESTION or (key.partition(".")[0] in GIVEN and "given" in told)
+    field = key.partition(".")[0]
+    return field in QUESTION or field in told or (field in GIVEN and "given" in told)
 
 
 def _refuse(frame: pd.DataFrame, kind: str, texts: pd.Series, of: dict[str, dict[str, str]], keys: list[str]) -> None:

@@ -23,7 +23,9 @@ from sweeps.cells import Cell
 
 def cells(launch):
     for case, changes in json.loads(Path(__file__).with_suffix(".json").read_text()).items():
-        yield Cell({"case": case}, launch.train(**changes), launch.evaluate())
+        training = launch.train(**changes)
+        labels = {"case": case, "batch": training.batch, "lr": training.lr}
+        yield Cell(labels, training, launch.evaluate())
 '''
 
 # A schedule of one's own with a mistake that shows only in a job.
@@ -81,7 +83,7 @@ class Place:
     def units(self, sweep: str) -> dict[str, dict[str, Any]]:
         """The units of a launched sweep by kind and case: ``train nan``."""
         units = json.loads((self.runs / "sweeps" / sweep / "sweep.json").read_text())["units"]
-        return {f"{unit['kind']} {unit['title']}": unit for unit in units}
+        return {f"{unit['kind']} {unit['title'].split()[0]}": unit for unit in units}
 
     def done(self, unit: dict[str, Any]) -> bool:
         """Whether its rows are there."""
