@@ -85,7 +85,8 @@ from sweeps.cells import Cell
 def cells(launch):
     yield Cell({"case": "fails", "lr": 1e30}, launch.train(lr=1e30, steps=50), launch.evaluate())
     for seed in range(2):
-        yield Cell({"case": f"long {seed}", "lr": 1e-3}, launch.train(lr=1e-3, steps=10**6, seed=seed), launch.evaluate())
+        training = launch.train(lr=1e-3, steps=10**6, seed=seed)
+        yield Cell({"case": f"long {seed}", "lr": 1e-3}, training, launch.evaluate())
 '''
 
 
