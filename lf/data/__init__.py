@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lf.core.errors import UserError, nearest
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
-from lf.data.folder import open_folder
+from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, Unreadable, decode
 from lf.data.shards import Shards, contents, open_shards
 from lf.storage.cache import made_once
@@ -121,11 +121,10 @@ def _folder(place: str, resolution: int, limit_damaged: int) -> dict[str, torch.
         print(f"data=folder:{place}: {note}", file=sys.stderr)
     for file, label in tqdm(folder.files, f"folder:{place}", unit="image", disable=None):
         try:
-            images.append(decode(file.read_bytes(), resolution))
+            images.append(decode(read_image(file), resolution))
             labels.append(label)
-        except (Unreadable, OSError) as fault:
-            why = fault.strerror if isinstance(fault, OSError) else fault
-            damaged.append(f"{file.relative_to(folder.place)}: {why}")
+        except Unreadable as fault:
+            damaged.append(f"{file.relative_to(folder.place)}: {fault}")
     _check_damaged(f"folder:{place}", damaged, limit_damaged)
     if missing := [name for label, name in enumerate(folder.classes) if label not in labels]:
         raise UserError(f"data=folder:{place}: class '{missing[0]}' has no image that can be read")

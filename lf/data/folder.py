@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lf.core.errors import UserError
-from lf.data.image import SUFFIXES, read_anew
+from lf.data.image import SUFFIXES, Unreadable, read_anew
 from lf.storage.atomic import sha256
 
 OLD_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # of version 0.2
@@ -75,6 +75,16 @@ def open_folder(place: str) -> Folder:
     return Folder(folder, classes, files, notes)
 
 
+def read_image(file: Path) -> bytes:
+    """The content of an image file. Raises `Unreadable`, also if it is no file, such as a pipe or a dangling link."""
+    try:
+        if file.exists() and not file.is_file():
+            raise Unreadable("no file")
+        return file.read_bytes()
+    except OSError as fault:
+        raise Unreadable(fault.strerror or str(fault)) from None
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
@@ -96,6 +106,8 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _content(file: Path) -> tuple[str, ...]:
+    if not file.is_file():  # a dangling link, or a pipe
+        return ()
     try:
         found = sha256(file)
         known = file.stat()

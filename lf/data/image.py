@@ -57,7 +57,7 @@ def picture(content: bytes, how: Decoding = USUAL) -> Image.Image:
             if opened.width * opened.height > how.max_pixels:
                 raise Unreadable(f"{opened.width} × {opened.height} pixels, more than max_pixels={how.max_pixels}")
             image = ImageOps.exif_transpose(opened) if how.exif else opened
-            return _rgb(image, how.background, opened.format == "PNG")
+            return _rgb(image, how.background, opened.format in ("PNG", "PPM"))
     except UnidentifiedImageError:
         raise Unreadable("no image, or of an unknown format") from None
     except Unreadable:
@@ -78,9 +78,9 @@ def _unlimited() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _rgb(image: Image.Image, background: str, is_png: bool) -> Image.Image:
+def _rgb(image: Image.Image, background: str, sixteen: bool) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image), sixteen=is_png)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image), sixteen)).convert("RGB")
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         turned = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -131,12 +131,13 @@ def crop(image: Image.Image, size: int) -> Image.Image:
     The image is halved (mean of 2×2 pixels) while its short side stays ≥ ``size``. A bicubic resize, by less than a
     factor of two, brings the short side to ``size``. An image of the right size is not changed.
     """
+    long = max(image.size) >= LONG * min(image.size)
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
     left, top = (width - size) // 2, (height - size) // 2
-    if max(image.size) >= LONG * min(image.size):  # the same, but only the pixels that stay are made
+    if long:  # the same, but only the pixels that stay are made
         across, down = image.width / width, image.height / height
         box = (left * across, top * down, (left + size) * across, (top + size) * down)
         return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

@@ -54,7 +54,9 @@ def members(file: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{file}: is compressed; unpack it first: {packed} -d {file}")
         with tarfile.open(file, "r:") as opened:
             for header in opened:
-                if header.isreg():
+                parts = header.name.split("/")
+                debris = parts[-1].startswith("._") or {"__MACOSX", ".ipynb_checkpoints"} & set(parts)
+                if header.isreg() and not debris:
                     yield {"fname": header.name, "data": (header.offset_data, header.size), "__url__": str(file)}
                 opened.members = []  # type: ignore[attr-defined] # tarfile would keep all of them in memory
 

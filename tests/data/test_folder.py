@@ -119,7 +119,7 @@ def test_a_flat_folder_is_one_class_or_none(dropout: float, tmp_path: Path, caps
     assert training_run(training(*words, f"runtime.runs={tmp_path}/runs")).state == "done"
 
 
-@pytest.mark.parametrize("fault", ["dangling", "empty", "html", "cut"])
+@pytest.mark.parametrize("fault", ["dangling", "pipe", "empty", "html", "cut"])
 def test_damaged_images_have_one_rule(
     fault: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +131,8 @@ def test_damaged_images_have_one_rule(
         file.unlink()
         if fault == "dangling":
             file.symlink_to(tmp_path / "missing")
+        elif fault == "pipe":
+            os.mkfifo(file)
         else:
             file.write_bytes(content)
     words = [*WORDS, *PLAIN, "steps=2", "resolution=8", f"data=folder:{place}", f"runtime.runs={tmp_path}/runs"]
