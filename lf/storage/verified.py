@@ -82,5 +82,5 @@ def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
     flat = tensor.reshape(-1)
-    flat = flat.clone() if flat.numel() == 1 else flat  # a single value counts as contiguous at any stride
+    flat = flat.new_tensor([flat.item()]) if flat.numel() == 1 else flat  # contiguous at any stride
     return flat.view(torch.uint8).numpy().data
