@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import io
 import pickle
 import re
 import typing
@@ -59,8 +60,11 @@ def unpickle(file: Path) -> Any:
         raise NotReadable(why) from None
 
 
-class _Arrays(pickle.Unpickler):
-    """Loads numpy arrays in plain containers; anything else that a pickle names is refused."""
+class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
+    """Loads numpy arrays in plain containers; anything else that a pickle names is refused.
+
+    It is the unpickler in Python: the one in C allocates whatever memory a damaged file asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy") and name == "_reconstruct":
@@ -79,8 +83,7 @@ def unpickle_arrays(file: Path) -> Any:
         NotReadable: the file cannot be read, or loading it would run code.
     """
     try:
-        with file.open("rb") as opened:
-            return _Arrays(opened).load()
+        return _Arrays(io.BytesIO(file.read_bytes())).load()
     except NotReadable:
         raise
     except Exception as error:  # noqa: BLE001 (a damaged file may fail anywhere in the unpickler)
