@@ -60,6 +60,16 @@ def unpickle(file: Path) -> Any:
         raise NotReadable(why) from None
 
 
+class _Filled(np.ndarray):
+    """An array that takes only plain numbers: numpy crashes on a damaged state of other kinds."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, _, content = state
+        if not isinstance(kind, np.dtype) or kind.kind not in "fiu" or not isinstance(content, bytes | str):
+            raise NotReadable("it holds an array of other things than numbers")
+        super().__setstate__(state)
+
+
 class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
     """Loads numpy arrays in plain containers; anything else that a pickle names is refused.
 
@@ -68,7 +78,7 @@ class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy") and name == "_reconstruct":
-            return lambda *_: np.zeros(0)  # its content, with its size, follows
+            return lambda *_: np.zeros(0).view(_Filled)  # its content, with its size, follows
         if (module, name) in {("numpy", "dtype"), ("numpy", "ndarray")}:
             return getattr(np, name)
         if module.startswith("numpy") and name == "scalar":
