@@ -19,12 +19,11 @@ from analysis.protocol import fields
 from analysis.results import arguments, configs, curves, launched, load, measured, samples
 from analysis.scores import best_row
 from lf.core.cli import run_command
-from lf.core.errors import UserError
+from lf.core.errors import UserError, few
 from lf.storage.atomic import replace, replace_tensors
 
 IMAGES = 16  # exported images per cell
 HIDDEN = ("source", "asked")  # of what a launch said: paths of this machine
-NAMED = 3  # most seeds, cells or fields that a refusal names
 
 Row = Mapping[str, Any]
 
@@ -82,15 +81,15 @@ def losses(before: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     seeds = sorted({row["seed"] for row in old.values()} - {row["seed"] for row in new.values()})
     gone = [row for cell, row in old.items() if cell not in new and row["evaluation_id"] not in kept]
     cells = [row["title"] for row in gone if row["seed"] not in seeds]
-    said = [f"no {_some([f'seed {seed}' for seed in seeds])}"] if seeds else []
-    said += [f"{len(cells)} cells missing ({_some(cells)})"] if cells else []
+    said = [f"no {few([f'seed {seed}' for seed in seeds])}"] if seeds else []
+    said += [f"{len(cells)} cells missing ({few(cells)})"] if cells else []
     for kind in ("protocol", "budget"):
         changes: dict[str, None] = {}
         for cell in old.keys() & new.keys():
             was, now = (fields(kind, row[kind]) if row.get(kind) else {} for row in (old[cell], new[cell]))
             keys = was.keys() & now.keys()
             changes |= {f"{key} {was[key]}→{now[key]}": None for key in keys if was[key] != now[key]}
-        said += [f"another {kind} ({_some(sorted(changes))})"] if changes else []
+        said += [f"another {kind} ({few(sorted(changes))})"] if changes else []
     return said
 
 
@@ -109,11 +108,6 @@ def _replaced(before: Sequence[Row], rows: Sequence[Row]) -> set[str]:
     old, new = _done(before), _done(rows)
     kept = {row["evaluation_id"] for row in rows}
     return {old[cell]["evaluation_id"] for cell in old.keys() & new.keys()} - kept
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def main(argv: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.results import GIVEN, flat
-from lf.core.errors import UserError
+from lf.core.errors import UserError, few
 
 QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
 """Settings that may differ between the cells of a sweep; all others must be the same in all rows of a table."""
@@ -68,9 +68,7 @@ def _refuse(frame: pd.DataFrame, kind: str, texts: pd.Series, of: dict[str, dict
 
 
 def _titles(rows: pd.DataFrame) -> str:
-    named = [str(title) for title in rows.title[:NAMED]]
-    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-    return f"{len(rows)} row{'s' * (len(rows) > 1)} ({'; '.join(named)}{more})"
+    return f"{len(rows)} row{'s' * (len(rows) > 1)} ({few(list(map(str, rows.title)), NAMED, '; ')})"
 
 
 def shared(frame: pd.DataFrame) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from lf.config import DEFAULTS, Evaluation, Training
 from lf.core.cli import run_command, show_help
 from lf.core.errors import UserError
 from lf.core.parsing import merge, overrides, parse
-from lf.model.public import ENCODERS, Architecture, convert, evaluation_of, few, recipe_of
+from lf.model.public import ENCODERS, Architecture, convert, evaluation_of, quoted, recipe_of
 from lf.network import Network
 from lf.storage import verified
 from lf.storage.atomic import replace, sha256
@@ -103,7 +103,7 @@ def load(path: Path) -> dict[str, Any]:
     if not weights and _named(file) and any(isinstance(value, Tensor) for value in file.values()):
         weights, file = {"ema": file}, {}
     if not weights:
-        raise UserError(f"{path}: is not a checkpoint of JiT or Latent Forcing: it has no {few(list(WEIGHTS))}")
+        raise UserError(f"{path}: is not a checkpoint of JiT or Latent Forcing: it has no {quoted(list(WEIGHTS))}")
     if "ema" not in weights:
         weights = {"ema": weights.pop("ema2" if "ema2" in weights else "raw"), **weights}
     args, optimizer = file.get("args"), file.get("optimizer")
@@ -181,7 +181,7 @@ def _check(tensors: Mapping[str, Tensor], training: Training, classes: int, name
     expected = {f"{ours}.{key}": value for ours in names for key, value in network.items()}
     missing, more = [k for k in expected if k not in tensors], [k for k in tensors if k not in expected]
     if missing or more:
-        lists = [f"{what} {few(keys)}" for what, keys in (("missing", missing), ("unexpected", more)) if keys]
+        lists = [f"{what} {quoted(keys)}" for what, keys in (("missing", missing), ("unexpected", more)) if keys]
         raise UserError(f"the file's tensors are not those of this config's network: {'; '.join(lists)}")
     for key, value in expected.items():
         if value.shape != tensors[key].shape:

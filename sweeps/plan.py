@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lf.core.errors import few
 from lf.core.runtime import Runtime
 from lf.runs import Run, TrainingRun
 from lf.storage.json_files import read_json
@@ -87,7 +88,7 @@ def why_new(run: Run) -> str:
             nearest_change = change
     if nearest_change is None:
         return "first run in this store"
-    return ", ".join(nearest_change[:3]) + (f" and {len(nearest_change) - 3} more" if len(nearest_change) > 3 else "")
+    return few(nearest_change)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

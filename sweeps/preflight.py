@@ -29,7 +29,8 @@ def checked(name: str, cells: Sequence[Cell]) -> None:
     """Checks that the cells of a question can be told apart and may share a table, before any is computed.
 
     Raises:
-        UserError: there is none, labels are missing or equal, or protocols or budgets differ (`comparable`).
+        UserError: there is none, a label is no word or number, labels are equal, or protocols or budgets differ
+            (`comparable`).
     """
     if not cells:
         raise UserError(f"{name}: has no cells")

@@ -39,12 +39,6 @@ def run_command(main: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _exit(message: str) -> NoReturn:
-    line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")  # one write: other processes also write to stderr
-    sys.exit(2)
-
-
 def config_from(
     argv: list[str],
     model: type[C],

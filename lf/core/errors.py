@@ -2,7 +2,7 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MANY = 20  # above this many names, only the nearest is shown
 
@@ -24,6 +24,12 @@ def storage_fault(error: BaseException) -> str:
         return ""
     said = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     return "; ".join([said, *getattr(error, "__notes__", [])])
+
+
+def few(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """The first names of a list, for a message: ``a, b, c and 4 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -76,26 +76,25 @@ def load(name: str, resolution: int, split: Split, cache: Path, limit_damaged: i
     Raises:
         UserError: as in `digest`, or more damaged images than the limit.
     """
-    identity = digest(name, resolution)
+    whole = digest(name, resolution)
     kind, _, place = name.partition(":")
-    file = cache / f"{f'shapes-{split}' if kind == 'shapes' else kind}-{identity}.safetensors"
-    if split != "train":
-        identity += f"-{split}"
+    file = cache / f"{f'shapes-{split}' if kind == 'shapes' else kind}-{whole}.safetensors"
+    identity = whole if split == "train" else f"{whole}-{split}"
     if kind == "shapes":
         tensors = made_once(file, lambda: _shapes(resolution, split))
         return Images(name, identity, tensors.pop("images"), tensors.pop("labels"), shapes.CLASSES, tensors)
     if kind == "shards":
-        shards = open_shards(place, resolution, digest(name, resolution), cache)
+        shards = open_shards(place, resolution, whole, cache)
         classes = shards.classes
         tensors = made_once(file, lambda: _shards(shards, limit_damaged))
-        chosen = torch.full((len(tensors["labels"]),), split != "test")
+    elif kind == "folder":
+        tensors = made_once(file, lambda: _folder(place, resolution, limit_damaged))
+        classes = open_folder(place).classes
     else:
-        if kind == "folder":
-            tensors = made_once(file, lambda: _folder(place, resolution, limit_damaged))
-            classes = open_folder(place).classes
-        else:
-            tensors, classes = made_once(file, lambda: _digits(resolution)), tuple("0123456789")
-        chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
+        tensors, classes = made_once(file, lambda: _digits(resolution)), tuple("0123456789")
+    rows = torch.arange(len(tensors["labels"]))
+    held_out = torch.zeros(len(rows), dtype=torch.bool) if kind == "shards" else rows % TEST_SHARE == 0
+    chosen = held_out == (split == "test")
     return Images(name, identity, tensors["images"][chosen], tensors["labels"][chosen], classes)
 
 

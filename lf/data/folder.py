@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lf.core.errors import UserError
+from lf.core.errors import UserError, few
 from lf.data.image import SUFFIXES, Unreadable, read_anew
 from lf.storage.atomic import sha256
 
@@ -53,12 +53,12 @@ def open_folder(place: str) -> Folder:
     loose = sorted(file for file in folder.iterdir() if _is_image(file))
     notes = []
     if empty := [name for name, files in below.items() if not files and not _hidden(name)]:
-        notes.append(f"{_some(empty)}: no image in it, so no class")
+        notes.append(f"{few(empty)}: no image in it, so no class")
     if classes and loose:
         notes.append(f"{len(loose)} images beside the classes, such as {loose[0].name}, are left out")
     if deep := next((file for name in classes for file in below[name] if file.parent != folder / name), None):
         notes.append(
-            f"the classes are its own sub-folders, {_some(list(classes))}; folders below them, such as "
+            f"the classes are its own sub-folders, {few(classes)}; folders below them, such as "
             f"{deep.parent.relative_to(folder)}, are no classes"
         )
     if not classes and loose:
@@ -120,7 +120,3 @@ def _content(file: Path) -> tuple[str, ...]:
 @cache
 def _anew(file: Path, size: int, mtime: int) -> bool:
     return read_anew(file.read_bytes())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,14 +1,14 @@
 """Public JiT and Latent Forcing networks: what their state dicts and their arguments say, in this project's terms."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lf.core.errors import UserError, nearest
+from lf.core.errors import UserError, few, nearest
 from lf.network import SIZES
 from lf.network.embed import sincos_positions
 
@@ -87,9 +87,9 @@ def convert(state: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, Tensor
         elif key != "pos_embed":
             unknown.append(key)
     if unknown:
-        raise UserError(f"unknown tensors: {few(unknown)}")
+        raise UserError(f"unknown tensors: {quoted(unknown)}")
     if bad := [key for key, value in tensors.items() if not value.isfinite().all()]:
-        raise UserError(f"values that are not finite in {few(bad)}")
+        raise UserError(f"values that are not finite in {quoted(bad)}")
 
     _, tokens, width = shape("pos_embed", 3)
     grid = math.isqrt(tokens)
@@ -259,6 +259,6 @@ def _path_of(args: Mapping[str, Any], schedule: str) -> dict[str, Any]:
     return {"name": "shifted", "alpha": alpha} | ({"offset": offset} if offset else {})
 
 
-def few(keys: list[str]) -> str:
-    """The first three of a list of names, for an error."""
-    return ", ".join(f"'{key}'" for key in keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+def quoted(keys: Sequence[str]) -> str:
+    """The first of a list of names, in quotes, for an error."""
+    return few([f"'{key}'" for key in keys])

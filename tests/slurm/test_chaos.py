@@ -5,7 +5,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 @pytest.fixture
 def place(cluster: Cluster, judged: Judged, tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path, cluster, judged)
-    try:
+    with closing(Place(tmp_path, cluster, judged)) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_through_chaos_every_cell_ends_as_if_undisturbed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +101,8 @@ def test_a_preempted_training_saves_itself_and_goes_on_from_that_step(place: Pla
 @pytest.fixture
 def bare(cluster_without_accounting: Cluster, judged: Judged, tmp_path: Path) -> Iterator[Place]:
     """A place where nobody remembers how a job ended."""
-    made = Place(tmp_path, cluster_without_accounting, judged)
-    try:
+    with closing(Place(tmp_path, cluster_without_accounting, judged)) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_without_accounting_or_launcher_what_was_lost_is_told_and_the_same_command_goes_on(bare: Place) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,8 @@ TABLE = re.compile(r"^\| .*$", re.M)
 
 @pytest.fixture
 def place(cluster: Cluster, judged: Judged, tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path, cluster, judged)
-    try:
+    with closing(Place(tmp_path, cluster, judged)) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_two_launchers_at_once_run_every_cell_once_and_agree_with_one_machine(place: Place) -> None:
