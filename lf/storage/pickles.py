@@ -60,14 +60,24 @@ def unpickle(file: Path) -> Any:
         raise NotReadable(why) from None
 
 
-class _Filled(np.ndarray):
-    """An array that takes only plain numbers: numpy crashes on a damaged state of other kinds."""
+class _Kind:
+    """A type of numbers, as a pickle describes it; numpy's own type crashes on a damaged state."""
+
+    def __init__(self, name: str, *_: Any):
+        self.kind = np.dtype(str(name))
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, _, content = state
-        if not isinstance(kind, np.dtype) or kind.kind not in "fiu" or not isinstance(content, bytes | str):
-            raise NotReadable("it holds an array of other things than numbers")
-        super().__setstate__(state)
+        self.kind = self.kind.newbyteorder(state[1])
+
+
+class _Filled(np.ndarray):
+    """An array that a pickle fills with numbers."""
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, kind, fortran, content = state
+        if kind.kind.kind not in "fiu":
+            raise NotReadable(f"it holds an array of {kind.kind}, not of numbers")
+        super().__setstate__((version, shape, kind.kind, fortran, content))
 
 
 class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
@@ -79,10 +89,10 @@ class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy") and name == "_reconstruct":
             return lambda *_: np.zeros(0).view(_Filled)  # its content, with its size, follows
-        if (module, name) in {("numpy", "dtype"), ("numpy", "ndarray")}:
-            return getattr(np, name)
+        if module == "numpy" and name in ("dtype", "ndarray"):
+            return _Kind if name == "dtype" else np.ndarray
         if module.startswith("numpy") and name == "scalar":
-            return _NUMPY[1]
+            return lambda kind, content: np.frombuffer(content, kind.kind)[0]
         raise NotReadable(f"it holds {module}.{name}, which is not loaded because it could run code")
 
 

@@ -46,7 +46,8 @@ FORMS: dict[str, Any] = {
     "float32.npz": {"mu": MU.astype(np.float32), "sigma": SIGMA.astype(np.float32)},
     "numbered.npz": {"mu": MU, "sigma": SIGMA, "n": np.array(60)},
     "edm.pkl": {"fid": {"mu": MU, "sigma": SIGMA}, "fd_dinov2": {"mu": MU * 2, "sigma": SIGMA * 2}},
-    "flat.pkl": {"mu": MU, "sigma": SIGMA, "about": "plain words"},
+    "flat.pkl": {"mu": MU, "sigma": SIGMA, "about": "plain words", "fid": np.float64(1.5)},
+    "big_endian.pkl": {"mu": MU.astype(">f8"), "sigma": SIGMA.astype(">f8")},
 }
 
 
@@ -79,6 +80,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "words.pkl": ({"fid": "statistics"}, "holds a str instead of named arrays"),
     "list.pkl": ([MU, SIGMA], "holds a list instead of named arrays"),
     "code.pkl": ({"fid": {"mu": MU, "sigma": os.getcwd}}, "getcwd, which is not loaded because it could run code"),
+    "words_in_arrays.pkl": ({"mu": np.array(["a"]), "sigma": SIGMA}, "holds an array of <U1, not of numbers"),
     "objects.pkl": ({"mu": np.array([os.getcwd]), "sigma": SIGMA}, "getcwd, which is not loaded"),
 }
 
