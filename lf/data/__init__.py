@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from lf.core.errors import UserError, nearest
 from lf.data import shapes
-from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
-from lf.data.folder import open_folder
+from lf.data.base import Batch, Dataset, Images, some_of, to_float, to_uint8
+from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, Unreadable, decode
+from lf.data.members import dense, text_of, texts
 from lf.data.shards import Shards, contents, open_shards
 from lf.storage.cache import made_once
 
@@ -92,10 +93,12 @@ def load(name: str, resolution: int, split: Split, cache: Path, limit_damaged: i
     else:
         if kind == "folder":
             tensors = made_once(file, lambda: _folder(place, resolution, limit_damaged))
-            classes = open_folder(place).classes
+            tensors["labels"], classes = dense(tensors["labels"], open_folder(place).classes)
         else:
             tensors, classes = made_once(file, lambda: _digits(resolution)), tuple("0123456789")
         chosen = (torch.arange(len(tensors["labels"])) % TEST_SHARE == 0) == (split == "test")
+    # also where another limit was given when the cached file was made
+    _check_damaged(name, [text_of(row) for row in tensors.get("damaged", ())], limit_damaged)
     return Images(name, identity, tensors["images"][chosen], tensors["labels"][chosen], classes)
 
 
@@ -121,30 +124,46 @@ def _folder(place: str, resolution: int, limit_damaged: int) -> dict[str, torch.
         print(f"data=folder:{place}: {note}", file=sys.stderr)
     for file, label in tqdm(folder.files, f"folder:{place}", unit="image", disable=None):
         try:
-            images.append(decode(file.read_bytes(), resolution))
+            images.append(decode(read_image(file), resolution))
             labels.append(label)
-        except (Unreadable, OSError) as fault:
-            why = fault.strerror if isinstance(fault, OSError) else fault
-            damaged.append(f"{file.relative_to(folder.place)}: {why}")
-    _check_damaged(f"folder:{place}", damaged, limit_damaged)
-    if missing := [name for label, name in enumerate(folder.classes) if label not in labels]:
-        raise UserError(f"data=folder:{place}: class '{missing[0]}' has no image that can be read")
-    return {"images": torch.stack(images), "labels": torch.tensor(labels)}
+        except Unreadable as fault:
+            damaged.append(f"{file.relative_to(folder.place)}: {fault}")
+    _tell_damaged(f"folder:{place}", damaged, limit_damaged)
+    if not images:
+        raise UserError(f"data=folder:{place}: no image that can be read: {damaged[0]}")
+    if empty := [name for label, name in enumerate(folder.classes) if label not in labels]:
+        print(f"data=folder:{place}: {some_of(empty)}: no image that can be read, so no class", file=sys.stderr)
+    return {"images": torch.stack(images), "labels": torch.tensor(labels), **_named(damaged)}
 
 
 def _shards(shards: Shards, limit_damaged: int) -> dict[str, torch.Tensor]:
     read = shards.read(range(len(shards)))
-    _check_damaged(shards.name, read.damaged, limit_damaged)
-    return {"images": read.images[read.valid], "labels": read.labels[read.valid]}
+    _tell_damaged(shards.name, read.damaged, limit_damaged)
+    return {"images": read.images[read.valid], "labels": read.labels[read.valid], **_named(read.damaged)}
+
+
+def _named(damaged: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The names of damaged images as they are cached."""
+    return {"damaged": texts(damaged)} if damaged else {}
 
 
 def _check_damaged(name: str, damaged: Sequence[str], limit: int) -> None:
-    """Names damaged images, which are left out. Raises `UserError` if there are more than ``limit``."""
-    some = "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
+    """Raises `UserError` if there are more than ``limit`` damaged images."""
     if len(damaged) > limit:
-        raise UserError(f"data={name}: {len(damaged)} damaged images, more than limit_damaged={limit}: {some}")
+        raise UserError(
+            f"data={name}: {len(damaged)} damaged images, more than limit_damaged={limit}: {_some(damaged)}"
+        )
+
+
+def _tell_damaged(name: str, damaged: Sequence[str], limit: int) -> None:
+    """Names damaged images, which are left out. Raises `UserError` as in `_check_damaged`."""
+    _check_damaged(name, damaged, limit)
     if damaged:
-        print(f"warning: data={name}: {len(damaged)} damaged images are left out: {some}", file=sys.stderr)
+        print(f"warning: data={name}: {len(damaged)} damaged images are left out: {_some(damaged)}", file=sys.stderr)
+
+
+def _some(damaged: Sequence[str]) -> str:
+    return "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
 
 
 __all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "open", "to_float", "to_uint8"]

@@ -98,6 +98,11 @@ class Images(Dataset):
         return Batch(images, self.labels[rows], latents, torch.ones(len(rows), dtype=torch.bool))
 
 
+def some_of(names: Sequence[str]) -> str:
+    """The first of many names, for a message."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 [0, 255] → float32 [-1, 1]."""
     return images.float() / 127.5 - 1

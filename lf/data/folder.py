@@ -1,8 +1,8 @@
 """A folder of images: which files are images, and of which class.
 
 The classes are the sub-folders with at least one image in or below them; linked folders count. A folder that has images
-and no such sub-folder is one class. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``), ``__MACOSX`` and
-files of other kinds (``Thumbs.db``) are left out.
+and no such sub-folder is one class. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``), ``__MACOSX``,
+``lost+found`` and files of other kinds (``Thumbs.db``) are left out.
 """
 
 import os
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lf.core.errors import UserError
-from lf.data.image import SUFFIXES, read_anew
+from lf.data.base import some_of
+from lf.data.image import SUFFIXES, Unreadable, read_anew
 from lf.storage.atomic import sha256
 
 OLD_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # of version 0.2
@@ -45,20 +46,21 @@ class Folder(NamedTuple):
 
 def open_folder(place: str) -> Folder:
     """The images of the folder ``place``; ``~`` is expanded. Raises `UserError` if there is none."""
-    folder = Path(place).expanduser()
+    folder = Path(os.path.expanduser(place))
     if not folder.is_dir():
         raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images per class")
-    below = {child.name: list(_images(child)) for child in sorted(folder.iterdir()) if child.is_dir()}
-    classes = tuple(name for name, files in below.items() if files and not _hidden(name))
-    loose = sorted(file for file in folder.iterdir() if _is_image(file))
+    children = [child for child in sorted(folder.iterdir()) if not _hidden(child.name)]
+    below = {child.name: list(_images(child)) for child in children if child.is_dir()}
+    classes = tuple(name for name, files in below.items() if files)
+    loose = [child for child in children if _is_image(child)]
     notes = []
-    if empty := [name for name, files in below.items() if not files and not _hidden(name)]:
-        notes.append(f"{_some(empty)}: no image in it, so no class")
+    if empty := [name for name, files in below.items() if not files]:
+        notes.append(f"{some_of(empty)}: no image in it, so no class")
     if classes and loose:
         notes.append(f"{len(loose)} images beside the classes, such as {loose[0].name}, are left out")
     if deep := next((file for name in classes for file in below[name] if file.parent != folder / name), None):
         notes.append(
-            f"the classes are its own sub-folders, {_some(list(classes))}; folders below them, such as "
+            f"the classes are its own sub-folders, {some_of(list(classes))}; folders below them, such as "
             f"{deep.parent.relative_to(folder)}, are no classes"
         )
     if not classes and loose:
@@ -76,7 +78,7 @@ def open_folder(place: str) -> Folder:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in ("__MACOSX", "lost+found")
 
 
 def _is_image(file: Path) -> bool:
@@ -84,10 +86,14 @@ def _is_image(file: Path) -> bool:
     return not _hidden(file.name) and file.suffix[1:].lower() in SUFFIXES and not file.is_dir()
 
 
+def _refuse(error: OSError) -> None:
+    raise error  # a folder that cannot be read would be left out without a word
+
+
 def _images(folder: Path) -> Iterator[Path]:
     """The images in and below a folder, sorted."""
     found, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else [name for name in folders if not _hidden(name)]
         found += [] if real in seen else [Path(place) / name for name in names]
@@ -95,8 +101,20 @@ def _images(folder: Path) -> Iterator[Path]:
     yield from sorted(file for file in found if _is_image(file))
 
 
+def read_image(file: Path) -> bytes:
+    """The bytes of a file. Raises `Unreadable`."""
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            raise Unreadable("is a link to nothing" if file.is_symlink() else "is no file")
+        return file.read_bytes()
+    except OSError as fault:
+        raise Unreadable(fault.strerror or str(fault)) from None
+
+
 def _content(file: Path) -> tuple[str, ...]:
     try:
+        if not file.is_file():
+            return ()
         found = sha256(file)
         known = file.stat()
     except OSError:
@@ -108,7 +126,3 @@ def _content(file: Path) -> tuple[str, ...]:
 @cache
 def _anew(file: Path, size: int, mtime: int) -> bool:
     return read_anew(file.read_bytes())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
