@@ -11,6 +11,7 @@ disk.
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,18 @@ from lf.storage.cache import made_once
 
 Split = Literal["train", "test", "judge"]
 SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge": range(200_000, 220_000)}
+WORDS, KINDS = ("shapes", "digits"), ("folder:", "shards:")
+TAR = ".tar"  # in the names of tar files, also of compressed ones
 TEST_SHARE = 5  # every fifth image of a real data set is in the test split
+
+
+def named(name: str) -> str:
+    """The name of a data set, ``folder:PATH`` or ``shards:PATH`` if ``name`` is a path only."""
+    place = Path(os.path.expanduser(name))
+    if name in ("", *WORDS) or name.startswith(KINDS) or not (place.exists() or TAR in name):
+        return name
+    of_tars = TAR in place.name or place.is_dir() and any(TAR in child.name for child in place.iterdir())
+    return f"{'shards' if of_tars else 'folder'}:{name}"
 
 
 def digest(name: str, resolution: int) -> str:
@@ -52,7 +64,8 @@ def digest(name: str, resolution: int) -> str:
     elif not name:
         raise UserError("data: this preset needs your images; give data=shards:PATTERN or data=folder:PATH")
     else:
-        raise UserError(f"data={name}: unknown; {nearest(kind, ['shapes', 'digits', 'folder:PATH', 'shards:PATTERN'])}")
+        allowed = nearest(kind, [*WORDS, "folder:PATH", "shards:PATTERN"])
+        raise UserError(f"data={name}: unknown, and no such folder or file; {allowed}")
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
@@ -166,4 +179,4 @@ def _some(damaged: Sequence[str]) -> str:
     return "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
 
 
-__all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "open", "to_float", "to_uint8"]
+__all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "named", "open", "to_float", "to_uint8"]

@@ -117,9 +117,11 @@ def _opaque(rgba: Image.Image) -> bool:
 
 def _scale_transparency(opened: Image.Image) -> None:
     """Scales the transparent value of a PNG as Pillow scales its pixels, of 2, 4 or 16 bits, to 8 bits."""
-    clear, bits = opened.info.get("transparency"), opened.tile[0][3] if opened.format == "PNG" and opened.tile else ""
+    clear, bits = opened.info.get("transparency"), ""
     if clear is None:
         return
+    if opened.format == "PNG" and (tile := getattr(opened, "tile", None)):
+        bits = tile[0][3]
     if bits in ("L;2", "L;4"):
         opened.info["transparency"] = clear * {"L;2": 85, "L;4": 17}[bits]
     elif bits == "RGB;16B":
