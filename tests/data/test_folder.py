@@ -1,5 +1,6 @@
 """Folders of images as people have them: what is a class, what is an image, what is said, and what stays the same."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_a_plain_folder_keeps_its_digest(place: Path) -> None:
     """As commit 35c8ef2 computed it: its runs and caches are found."""
     assert data.digest(f"folder:{place}", 8) == PLAIN_DIGEST
     assert open_folder(str(place)).notes == []
+
+
+@pytest.mark.parametrize(
+    ("image", "same"),
+    [
+        (Image.new("RGBA", (9, 9), (1, 2, 3, 255)), True),
+        (Image.new("RGBA", (9, 9), (1, 2, 3, 254)), False),
+        (Image.new("I;16", (9, 9), 300), False),
+    ],
+    ids=["opaque", "transparent", "16 bits"],
+)
+def test_a_folder_of_other_pixels_has_another_digest(image: Image.Image, same: bool, tmp_path: Path) -> None:
+    file = tmp_path / "cat" / "x.png"
+    file.parent.mkdir()
+    image.save(file)
+    of_0_2 = f"centre crop 2 {[('cat/x.png', hashlib.sha256(file.read_bytes()).hexdigest())]} 8"
+    assert (data.digest(f"folder:{tmp_path}", 8) == hashlib.sha256(of_0_2.encode()).hexdigest()[:16]) == same
 
 
 @pytest.mark.parametrize(
