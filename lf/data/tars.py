@@ -60,6 +60,8 @@ def members(file: Path) -> list[dict[str, Any]]:
         with tarfile.open(file, "r:") as opened:
             for header in opened:
                 opened.members = []  # type: ignore[attr-defined] # tarfile would keep all of them in memory
+                if not 0 <= header.size <= file.stat().st_size - header.offset_data:
+                    raise tarfile.ReadError(f"{header.name!r} has {header.size} bytes, more than the file")
                 name = NAME.fullmatch(header.name)
                 if not header.isreg() or not name:
                     continue
