@@ -59,7 +59,7 @@ def picture(content: bytes, how: Decoding = USUAL) -> Image.Image:
                 raise Unreadable(f"{opened.width} × {opened.height} pixels, more than max_pixels={how.max_pixels}")
             _scale_transparency(opened)
             image = ImageOps.exif_transpose(opened) if how.exif else opened
-            return _rgb(image, how.background, opened.format == "PNG")
+            return _rgb(image, how.background, opened.format in ("PNG", "PPM"))
     except UnidentifiedImageError:
         raise Unreadable("no image, or of an unknown format") from None
     except Unreadable:
@@ -80,9 +80,9 @@ def _unlimited() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _rgb(image: Image.Image, background: str, is_png: bool) -> Image.Image:
+def _rgb(image: Image.Image, background: str, sixteen: bool) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        image = _grey(image, is_png)
+        image = _grey(image, sixteen)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         turned = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -97,10 +97,10 @@ def _rgb(image: Image.Image, background: str, is_png: bool) -> Image.Image:
     return Image.alpha_composite(under, image).convert("RGB")
 
 
-def _grey(image: Image.Image, is_png: bool) -> Image.Image:
+def _grey(image: Image.Image, sixteen: bool) -> Image.Image:
     """A grey image of more than 8 bits in 8 bits, with alpha if a PNG calls one of its values transparent."""
     values = np.asarray(image)
-    grey, clear = Image.fromarray(_eight_bits(values, sixteen=is_png)), image.info.get("transparency")
+    grey, clear = Image.fromarray(_eight_bits(values, sixteen)), image.info.get("transparency")
     if clear is None:
         return grey
     return Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
@@ -166,12 +166,13 @@ def crop(image: Image.Image, size: int) -> Image.Image:
     The image is halved (mean of 2×2 pixels) while its short side stays ≥ ``size``. A bicubic resize, by less than a
     factor of two, brings the short side to ``size``. An image of the right size is not changed.
     """
+    long = max(image.size) >= LONG * min(image.size)
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
     left, top = (width - size) // 2, (height - size) // 2
-    if max(image.size) >= LONG * min(image.size):  # the same, but only the pixels that stay are made
+    if long:  # the same, but only the pixels that stay are made
         across, down = image.width / width, image.height / height
         box = (left * across, top * down, (left + size) * across, (top + size) * down)
         return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

@@ -8,9 +8,9 @@ one class. Samples without an image, such as a README, are left out, unless they
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from lf.data.tars import Table
 
 UNLABELLED = "all"  # name of the class of images without labels
 LONGEST = 200  # characters of a label
+Content = Callable[[tuple[int, int]], bytes]
+"""(offset, size) of a member → its bytes."""
 LABELS = ("label", "cls", "class_id", "class")  # fields of a .json that are taken for the label
 
 
@@ -58,12 +60,14 @@ def samples(file: Path, label_key: str = "") -> Iterator[Sample]:
                     f"{file}: {key}: which is its image, .{' or .'.join(images[:3])}? (a key ends at the first dot)"
                 )
             if images:
-                yield Sample(key, member[images[0]], _label(f"{file}: {key}", member, content, label_key))
+                stem = images[0].rpartition(".")[0]  # of KEY.2.jpg, whose label is KEY.2.cls
+                own = {name.removeprefix(f"{stem}."): at for name, at in member.items()} if stem else member
+                yield Sample(key, member[images[0]], _label(f"{file}: {key}", own, content, label_key))
             elif "cls" in member:
                 raise UserError(f"{file}: {key}: has a .cls, but no image; allowed: .{', .'.join(SUFFIXES)}")
 
 
-def _label(where: str, member: dict, content, label_key: str) -> str | None:  # type: ignore[no-untyped-def, type-arg]
+def _label(where: str, member: Mapping[str, Any], content: Content, label_key: str) -> str | None:
     if "cls" in member and not label_key:
         return _checked(f"{where}: its .cls", content(member["cls"]).decode(errors="replace"))
     if "json" not in member:
@@ -142,13 +146,9 @@ def labelled(files: Sequence[Path], label_key: str = "") -> Table:
 
 
 def _positions(found: Sequence[tuple[int, Sample]]) -> Table:
-    columns = {
-        "shard": [shard for shard, _ in found],
-        "offset": [sample.image[0] for _, sample in found],
-        "size": [sample.image[1] for _, sample in found],
-    }
-    columns_ = {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
-    return columns_ | {"key": texts([sample.key for _, sample in found])}
+    places = torch.tensor([(shard, *sample.image) for shard, sample in found], dtype=torch.int64).reshape(len(found), 3)
+    shard, offset, size = (column.contiguous() for column in places.T)
+    return {"shard": shard, "offset": offset, "size": size, "key": texts([sample.key for _, sample in found])}
 
 
 def texts(values: Sequence[str]) -> torch.Tensor:

@@ -40,7 +40,7 @@ from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
 from lf.core.seeds import generator
 from lf.data import digest, members, named, shards, tars
-from lf.data.folder import open_folder
+from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, USUAL, Decoding, Unreadable, crop, picture
 from lf.data.loader import cores
 from lf.data.tars import Folder, Tars
@@ -218,10 +218,7 @@ def _stamp(files: Sequence[Path]) -> str:
 
 
 def _from_folder(name: str, place: str, label: int, how: Decoding) -> tuple[Image.Image, int]:
-    try:
-        return picture((Path(place) / name).read_bytes(), how), label
-    except OSError as fault:
-        raise Unreadable(fault.strerror or str(fault)) from None
+    return picture(read_image(Path(place) / name), how), label
 
 
 def _from_shards(_: str, file: Path, offset: int, size: int, label: int, how: Decoding) -> tuple[Image.Image, int]:

@@ -37,6 +37,7 @@ from lf.storage.atomic import replace, replace_tensors, sha256
 INDEX, SAMPLES, UNFINISHED = "index.json", "samples.safetensors", "unfinished"
 FORMAT = "lf.shards 1"
 NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # of a member: its key, a dot, and its suffix
+DEBRIS = {"__MACOSX", ".ipynb_checkpoints"}  # folders in tar files that hold no samples
 OPEN = 64  # tar files open at a time, per process
 
 Table = dict[str, Tensor]
@@ -63,7 +64,9 @@ def members(file: Path) -> list[dict[str, Any]]:
                 if not 0 <= header.size <= file.stat().st_size - header.offset_data:
                     raise tarfile.ReadError(f"{header.name!r} has {header.size} bytes, more than the file")
                 name = NAME.fullmatch(header.name)
-                if not header.isreg() or not name:
+                parts = header.name.split("/")
+                debris = parts[-1].startswith("._") or DEBRIS & set(parts)
+                if not header.isreg() or not name or debris:
                     continue
                 key, suffix = name[1], name[2].lower()
                 sample = latest.get(key)

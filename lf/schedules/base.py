@@ -138,13 +138,26 @@ class Schedule(Plugin):
         if (number, names) == (self.streams, self.names):
             return self
         try:
-            return type(self)(**{**self.model_dump(), "streams": number, "names": names})
+            made = type(self)(**{**self.model_dump(), "streams": number, "names": names})
         except ValidationError as error:
             if error.errors()[0]["loc"] != ("streams",):
                 raise UserError(explain(error, type(self), where=self.name)) from None
             raise UserError(
                 f"schedule={self.name}: cannot be used with {number} stream(s); add a latent, such as latents=[tiny]"
             ) from None
+        made._check_shape()
+        return made
+
+    def _check_shape(self) -> None:
+        """Raises `UserError` if it draws the times of another number of streams, as one written for two may do."""
+        try:
+            shape = tuple(self.sample(2, generator=torch.Generator()).t.shape)
+        except (IndexError, RuntimeError, ValueError, TypeError) as error:
+            fault = f"its sample fails ({' '.join(str(error).split())[:100]})"
+        else:
+            fault = "" if shape == (2, self.streams) else f"its sample gives {shape[-1]}"
+        if fault:
+            raise UserError(f"schedule={self.name}: cannot be used with {self.streams} streams: {fault}")
 
     @property
     def ranks(self) -> list[int]:

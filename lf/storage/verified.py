@@ -81,4 +81,6 @@ def _digests(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict
 def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    flat = tensor.reshape(-1)
+    flat = flat.new_tensor([flat.item()]) if flat.numel() == 1 else flat  # contiguous at any stride
+    return flat.view(torch.uint8).numpy().data

@@ -185,6 +185,16 @@ def old_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def test_what_is_long_is_judged_by_the_file_as_the_digest_does() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (223, 3556, 3), np.uint8))  # 16:1 once halved
+    assert (np.asarray(crop(image, 58)) == np.asarray(old_crop(image, 58))).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_dark_images_of_sixteen_bits_stay_dark(kind: str) -> None:
+    assert grey(encoded(Image.fromarray(np.full((4, 4), 200, np.uint16)), kind)).max() == round(200 / 257)
+
+
 @given(short=st.integers(1, 40), long=st.integers(1, 900), size=st.integers(1, 24), upright=st.booleans())
 def test_an_image_of_any_shape_is_cropped_as_before(short: int, long: int, size: int, upright: bool) -> None:
     """Bit for bit; for images much longer than wide nearly: Pillow rounds between the two axes."""

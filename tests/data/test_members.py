@@ -226,6 +226,12 @@ def test_prepared_shards_without_images_of_a_class(tmp_path: Path, capsys: pytes
     assert data.digest(whole, 8) != before and "eel: no image in these shards" in capsys.readouterr().err
 
 
+def test_debris_is_left_out_and_a_dotted_image_has_its_own_label(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"a/._0.jpg": b"\0\5", "__MACOSX/a/0.jpg": b"x", ".ipynb_checkpoints/0.jpg": b"x"}
+    members |= {"a/0.jpg": image(0, "JPEG"), "a/0.cls": "cat", "b.2.png": image(1), "b.2.cls": "dog"}
+    assert labels(tar(tmp_path / "a.tar", members)) == (("cat", "dog"), [0, 1])
+
+
 def test_a_pattern_of_the_shell_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in range(3):
         tar(tmp_path / f"x-{part}.tar", samples("cls", [part]))

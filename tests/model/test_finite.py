@@ -30,7 +30,7 @@ def test_weights_that_are_not_finite_are_refused(
     monkeypatch.chdir(tmp_path)
     judged(tmp_path / "runs")
     model(weight).save_pretrained(tmp_path / "hub")
-    said = refusal(command.main, ["run=hub", "n=2", *DRAWN], capsys)
+    said = refusal(command.main, [f"run={tmp_path}/hub", "n=2", *DRAWN], capsys)
     assert "hub/checkpoint.safetensors: its weights 'ema' are not finite, such as label.weight" in said
     assert not (tmp_path / "samples.png").exists()
 
@@ -63,4 +63,4 @@ def test_what_a_score_compares_with_is_what_was_asked(
     monkeypatch.chdir(tmp_path)
     model(0.0).save_pretrained(tmp_path / "hub")
     (tmp_path / "digits.npz").touch()
-    assert said in refusal(evaluate.main, ["run=hub", "n=2", *DRAWN, *words], capsys)
+    assert said in refusal(evaluate.main, [f"run={tmp_path}/hub", "n=2", *DRAWN, *words], capsys)

@@ -1,11 +1,14 @@
 """Every schedule keeps its contract, at several parameters."""
 
+from typing import Literal
+
 import pytest
 import torch
 
 from lf import schedules
 from lf.core.errors import UserError
 from lf.diffusion import flow
+from lf.schedules import Schedule, Times
 from lf.schedules.conformance import ScheduleConformance
 
 THREE, FOUR = ["pixels", "tiny", "small"], ["pixels", "tiny", "small", "grey"]
@@ -95,3 +98,25 @@ def test_the_loss_is_the_weighted_squared_difference_of_velocities() -> None:
     apart = flow.velocity(x, z, t, 0.2) - flow.velocity(x_hat, z, t, 0.2)
     expected = (weight * apart.square().mean((1, 2, 3))).mean()
     torch.testing.assert_close(flow.velocity_loss(x, x_hat, t, weight, 0.2), expected)
+
+
+class ForTwo(Schedule):
+    """Written with two streams in mind, as many are."""
+
+    name: Literal["for_two"] = "for_two"
+    kind: Literal["shape", "index"] = "shape"
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Times:
+        t = torch.rand(n, 2, generator=generator)
+        t = t[:, [0, self.streams - 1]] if self.kind == "index" else t
+        return Times(t, torch.ones_like(t))
+
+    def curve(self, u: torch.Tensor) -> torch.Tensor:
+        return torch.stack([u, u], -1)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("shape", "its sample gives 2"), ("index", "its sample fails .index 2")])
+def test_a_schedule_for_two_streams_is_refused_for_three(kind: Literal["shape", "index"], said: str) -> None:
+    assert ForTwo(kind=kind).over(2) == ForTwo(kind=kind)
+    with pytest.raises(UserError, match=f"schedule=for_two: cannot be used with 3 streams: {said}"):
+        ForTwo(kind=kind).over(["pixels", "tiny", "small"])

@@ -172,3 +172,8 @@ def test_a_damaged_cached_file_is_made_again(harm: str, tmp_path: Path, capsys: 
     assert f"warning: {file}: " in capsys.readouterr().err
     made_once(file, make)
     assert len(made) == 2
+
+
+def test_a_single_value_of_any_stride_is_written(tmp_path: Path) -> None:
+    verified.write(tmp_path / "x", {"one": torch.arange(9).reshape(3, 3)[:1, 1]})
+    assert verified.read(tmp_path / "x")[0]["one"].tolist() == [1]

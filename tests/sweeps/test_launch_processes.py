@@ -83,9 +83,10 @@ FAILING = '''
 from sweeps.cells import Cell
 
 def cells(launch):
-    yield Cell({"case": "fails"}, launch.train(lr=1e30, steps=50), launch.evaluate())
+    yield Cell({"case": "fails", "lr": 1e30}, launch.train(lr=1e30, steps=50), launch.evaluate())
     for seed in range(2):
-        yield Cell({"case": f"long {seed}"}, launch.train(lr=1e-3, steps=10**6, seed=seed), launch.evaluate())
+        training = launch.train(lr=1e-3, steps=10**6, seed=seed)
+        yield Cell({"case": f"long {seed}", "lr": 1e-3}, training, launch.evaluate())
 '''
 
 
@@ -102,7 +103,7 @@ def test_to_fail_fast_ends_all_at_the_first_failure(tmp_path: Path) -> None:
     ]
     code, out, err = run("sweeps.launch", *asked, "--fail-fast")
     assert code == 1, out + err
-    assert "failed: train fails: nan: " in out and not rows(tmp_path / "runs", "training")
+    assert "failed: train fails lr 1e+30: nan: " in out and not rows(tmp_path / "runs", "training")
     jobs = [json.loads(file.read_text())["job"] for file in (tmp_path / "runs" / "jobs").glob("*/job.json")]
     begun = [int(job) for job in jobs if job.isdigit()]
     deadline = time.monotonic() + PATIENCE

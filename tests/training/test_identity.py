@@ -154,11 +154,11 @@ def test_a_network_without_known_data_is_compared_with_data_of_its_classes(
     trained: Path, home: Path, scored: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     LatentForcing.from_pretrained(trained).save_pretrained(home / "hub")
-    said = refusal(evaluate.main, ["run=hub", *SCORED, "data=digits"], capsys)
+    said = refusal(evaluate.main, [f"run={home}/hub", *SCORED, "data=digits"], capsys)
     assert "its network has 2 classes, but data=digits has 10" in said
-    row = scored("run=hub")
+    row = scored(f"run={home}/hub")
     pictures(home / "others", shade=1)
-    other = scored("run=hub", "data=folder:others")
+    other = scored(f"run={home}/hub", "data=folder:others")
     assert other["id"] != row["id"] and other["data_digest"] != row["data_digest"]
     pictures(home / "images", shade=1)
-    assert scored("run=hub")["id"] == other["id"], "the images count, not where they lie"
+    assert scored(f"run={home}/hub")["id"] == other["id"], "the images count, not where they lie"
