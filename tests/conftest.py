@@ -39,11 +39,6 @@ class Scheduling(LoadScopeScheduling):
         return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Two processes a core: many tests wait for other processes, clusters and clocks."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-
-
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 

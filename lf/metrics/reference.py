@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -210,7 +211,7 @@ def existing(file: str | Path) -> Path:
 
 
 _UNREADABLE = (
-    OSError, ValueError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError, MemoryError,
+    OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
@@ -248,6 +249,13 @@ def _npz(file: Path) -> Iterator[tuple[str, np.ndarray]]:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:  # a single array: AttributeError
         for name in ("mu", "sigma", "mean", "cov", "n", "features", "meta"):
             if name in held:
+                with held.zip.open(f"{name}.npy") as member:
+                    version = np.lib.format.read_magic(member)
+                    one = version == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+                    shape, _, kind = read(member)
+                if math.prod(shape) * kind.itemsize > held.zip.getinfo(f"{name}.npy").file_size:
+                    raise ValueError(f"{name} is damaged: its shape {shape} needs more bytes than it has")
                 yield name, held[name]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import io
 import pickle
 import re
 import typing
@@ -59,12 +60,25 @@ def unpickle(file: Path) -> Any:
         raise NotReadable(why) from None
 
 
-class _Arrays(pickle.Unpickler):
-    """Loads numpy arrays in plain containers; anything else that a pickle names is refused."""
+class _Filled(np.ndarray):
+    """An array that takes only plain numbers: numpy crashes on a damaged state of other kinds."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, _, content = state
+        if not isinstance(kind, np.dtype) or kind.kind not in "fiu" or not isinstance(content, bytes | str):
+            raise NotReadable("it holds an array of other things than numbers")
+        super().__setstate__(state)
+
+
+class _Arrays(pickle._Unpickler):  # type: ignore[name-defined]
+    """Loads numpy arrays in plain containers; anything else that a pickle names is refused.
+
+    It is the unpickler in Python: the one in C allocates whatever memory a damaged file asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy") and name == "_reconstruct":
-            return lambda *_: np.zeros(0)  # its content, with its size, follows
+            return lambda *_: np.zeros(0).view(_Filled)  # its content, with its size, follows
         if (module, name) in {("numpy", "dtype"), ("numpy", "ndarray")}:
             return getattr(np, name)
         if module.startswith("numpy") and name == "scalar":
@@ -79,8 +93,7 @@ def unpickle_arrays(file: Path) -> Any:
         NotReadable: the file cannot be read, or loading it would run code.
     """
     try:
-        with file.open("rb") as opened:
-            return _Arrays(opened).load()
+        return _Arrays(io.BytesIO(file.read_bytes())).load()
     except NotReadable:
         raise
     except Exception as error:  # noqa: BLE001 (a damaged file may fail anywhere in the unpickler)
