@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from lf import data
-from lf.config import DEFAULTS, Evaluation, Sampling, ScoringConfig, Source, preset
+from lf.config import DEFAULTS, DataName, Evaluation, Sampling, ScoringConfig, Source, preset
 from lf.config.cli import config_over_preset
 from lf.core import preemption
 from lf.core.cli import run_command
@@ -238,7 +238,7 @@ class Asked(Strict):
     """The run to evaluate, where its data is, and the runtime."""
 
     run: str = Field(description="training run: id or folder")
-    data: str = Field("", description="where the training's images are now; by default where they were")
+    data: DataName = Field("", description="where the training's images are now; by default where they were")
     runtime: Runtime = Runtime()
 
 

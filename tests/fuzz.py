@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -66,7 +67,10 @@ def images() -> list[bytes]:
 
 def tars() -> list[bytes]:
     found = []
-    for suffix, text in (("cls", b"3"), ("json", b'{"label": "cat"}'), ("txt", b"a photo")):
+    for suffix, text in (
+        ("cls", b"3"), ("cls", b"cat"), ("json", b'{"label": "cat"}'), ("json", b'{"label": 3, "class": null}'),
+        ("txt", b"a photo"),
+    ):  # fmt: skip
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             for number, content in enumerate(images()[:4]):
@@ -119,6 +123,24 @@ def read_checkpoint(file: Path) -> None:
         convert({key.removeprefix("net."): value for key, value in state.items()})
 
 
+def with_checksums(content: bytes) -> bytes:
+    """A tar file whose headers have the right checksums, so that mutated names, sizes and members are read."""
+    made, at = bytearray(content), 0
+    while at + 512 <= len(made) and any(made[at : at + 512]):
+        made[at + 148 : at + 156] = b" " * 8
+        made[at + 148 : at + 156] = b"%06o\0 " % sum(made[at : at + 512])
+        size = made[at + 124 : at + 136].strip(b" \0")
+        at += 512 + (int(size, 8) + 511) // 512 * 512 if size and set(size) <= set(b"01234567") else 512
+    return bytes(made)
+
+
+def read_tar(file: Path) -> None:
+    with suppress(UserError):
+        shards.find(str(file))
+    file.write_bytes(with_checksums(file.read_bytes()))
+    shards.find(str(file))
+
+
 def read_setting(file: Path) -> None:
     read_json(file, "id")
     overrides([file.read_bytes().decode(errors="replace")])
@@ -126,7 +148,7 @@ def read_setting(file: Path) -> None:
 
 KINDS: dict[str, tuple[Callable[[], list[bytes]], Callable[[Path], object]]] = {
     "images": (images, lambda file: decode(file.read_bytes(), 16)),
-    "tars": (tars, lambda file: shards.find(str(file))),
+    "tars": (tars, read_tar),
     "references": (references, lambda file: Reference.load(file, Inception(width=6))),
     "checkpoints": (checkpoints, read_checkpoint),
     "runs": (runs, lambda file: checkpoint.read(file)),

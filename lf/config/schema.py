@@ -4,14 +4,17 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -20,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from lf import schedules
+from lf import data, schedules
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, optional, parse
 from lf.core.plugins import by_name
@@ -42,6 +45,21 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: _listed(v, str))]
 Given = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], BeforeValidator(lambda v: _at_one(_listed(v, str)))]
 
 
+def _named(value: str) -> str:
+    if (found := data.named(value)) != value:
+        _say(f"data={value}: taken for data={found}")
+    return found
+
+
+@cache
+def _say(message: str) -> None:
+    """Prints a message, once per process."""
+    print(message, file=sys.stderr)
+
+
+DataName = Annotated[str, AfterValidator(_named)]
+
+
 def _listed(value: Any, single: Any) -> Any:
     return (value,) if isinstance(value, single) else value
 
@@ -57,7 +75,7 @@ def _at_one(value: Any) -> Any:
 class Source(Strict):
     """The data set, and the runtime."""
 
-    data: str = Field("shapes", description="shapes, digits, folder:PATH or shards:PATH (lf.data.prepare)")
+    data: DataName = Field("shapes", description="shapes, digits, folder:PATH or shards:PATH (lf.data.prepare)")
     resolution: int = Field(32, ge=8, description="height and width of the images, in pixels")
     runtime: Runtime = Runtime()
 
@@ -159,7 +177,7 @@ class Sampling(Strict):
     given: Given = optional(
         {}, description="streams taken from held-out images: [tiny], or their times, given.tiny=0.8"
     )
-    given_data: str = optional(
+    given_data: DataName = optional(
         "", description="data set of these images; by default what the training's data holds out"
     )
     guidance: Guidance = Guidance()

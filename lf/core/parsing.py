@@ -34,26 +34,39 @@ def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C
 
 
 def overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` words → nested dict, with values parsed as YAML; ``schedule=cascaded`` sets ``schedule.name``.
+    """``key=value`` words → nested dict; ``schedule=cascaded`` sets ``schedule.name``.
+
+    A value is a list or mapping if it begins with a bracket, text if it begins with a quote, a number, true, false or
+    null; any other is text as it was typed, such as the path ``a #1``.
 
     Raises:
-        UserError: a word without ``=`` or key, or a value that is no YAML.
+        UserError: a word without ``=`` or key, or brackets or quotes that are no YAML.
     """
     words = []
     for word in arguments:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(f"'{word}': expected key=value")
-        if value[:1] not in ("{", "[", '"', "'") and (" #" in value or ": " in value):
-            value = json.dumps(value)  # a path, say: what YAML would take for a comment or a mapping is meant
-            word = f"{key}={value}"
+        if _is_text(value):
+            value = json.dumps(value)
         if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
-            word = f"{key}.name={value}"
-        words.append(word)
+            key += ".name"
+        words.append(f"{key}={value}")
     try:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from None
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value is meant as it was typed, also where YAML sees more in it, or nothing that it can read."""
+    if not value or value[0] in "{[\"'":
+        return False
+    try:
+        found = OmegaConf.from_dotlist([f"value={value}"])["value"]
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError):
+        return True
+    return not isinstance(found, bool | int | float) and value != "null"
 
 
 def read_yaml(name: str, key: str) -> Any:

@@ -11,6 +11,7 @@ disk.
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +21,29 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lf.core.errors import UserError, nearest
+from lf.core.errors import UserError, few, nearest
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
 from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, Unreadable, decode
+from lf.data.members import dense, text_of, texts
 from lf.data.shards import Shards, contents, open_shards
 from lf.storage.cache import made_once
 
 Split = Literal["train", "test", "judge"]
 SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge": range(200_000, 220_000)}
+WORDS, KINDS = ("shapes", "digits"), ("folder:", "shards:")
+TAR = ".tar"  # in the names of tar files, also of compressed ones
 TEST_SHARE = 5  # every fifth image of a real data set is in the test split
+
+
+def named(name: str) -> str:
+    """The name of a data set, ``folder:PATH`` or ``shards:PATH`` if ``name`` is a path only."""
+    place = Path(os.path.expanduser(name))
+    if name in ("", *WORDS) or name.startswith(KINDS) or not (place.exists() or TAR in name):
+        return name
+    of_tars = TAR in place.name or place.is_dir() and any(TAR in child.name for child in place.iterdir())
+    return f"{'shards' if of_tars else 'folder'}:{name}"
 
 
 def digest(name: str, resolution: int) -> str:
@@ -51,7 +64,8 @@ def digest(name: str, resolution: int) -> str:
     elif not name:
         raise UserError("data: this preset needs your images; give data=shards:PATTERN or data=folder:PATH")
     else:
-        raise UserError(f"data={name}: unknown; {nearest(kind, ['shapes', 'digits', 'folder:PATH', 'shards:PATTERN'])}")
+        allowed = nearest(kind, [*WORDS, "folder:PATH", "shards:PATTERN"])
+        raise UserError(f"data={name}: unknown, and no such folder or file; {allowed}")
     return hashlib.sha256(f"{what} {resolution}".encode()).hexdigest()[:16]
 
 
@@ -89,9 +103,11 @@ def load(name: str, resolution: int, split: Split, cache: Path, limit_damaged: i
         tensors = made_once(file, lambda: _shards(shards, limit_damaged))
     elif kind == "folder":
         tensors = made_once(file, lambda: _folder(place, resolution, limit_damaged))
-        classes = open_folder(place).classes
+        tensors["labels"], classes = dense(tensors["labels"], open_folder(place).classes)
     else:
         tensors, classes = made_once(file, lambda: _digits(resolution)), tuple("0123456789")
+    # also where another limit was given when the cached file was made
+    _check_damaged(name, [text_of(row) for row in tensors.get("damaged", ())], limit_damaged)
     rows = torch.arange(len(tensors["labels"]))
     held_out = torch.zeros(len(rows), dtype=torch.bool) if kind == "shards" else rows % TEST_SHARE == 0
     chosen = held_out == (split == "test")
@@ -124,25 +140,42 @@ def _folder(place: str, resolution: int, limit_damaged: int) -> dict[str, torch.
             labels.append(label)
         except Unreadable as fault:
             damaged.append(f"{file.relative_to(folder.place)}: {fault}")
-    _check_damaged(f"folder:{place}", damaged, limit_damaged)
-    if missing := [name for label, name in enumerate(folder.classes) if label not in labels]:
-        raise UserError(f"data=folder:{place}: class '{missing[0]}' has no image that can be read")
-    return {"images": torch.stack(images), "labels": torch.tensor(labels)}
+    _tell_damaged(f"folder:{place}", damaged, limit_damaged)
+    if not images:
+        raise UserError(f"data=folder:{place}: no image that can be read: {damaged[0]}")
+    if empty := [name for label, name in enumerate(folder.classes) if label not in labels]:
+        print(f"data=folder:{place}: {few(empty)}: no image that can be read, so no class", file=sys.stderr)
+    return {"images": torch.stack(images), "labels": torch.tensor(labels), **_named(damaged)}
 
 
 def _shards(shards: Shards, limit_damaged: int) -> dict[str, torch.Tensor]:
     read = shards.read(range(len(shards)))
-    _check_damaged(shards.name, read.damaged, limit_damaged)
-    return {"images": read.images[read.valid], "labels": read.labels[read.valid]}
+    _tell_damaged(shards.name, read.damaged, limit_damaged)
+    return {"images": read.images[read.valid], "labels": read.labels[read.valid], **_named(read.damaged)}
+
+
+def _named(damaged: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The names of damaged images as they are cached."""
+    return {"damaged": texts(damaged)} if damaged else {}
 
 
 def _check_damaged(name: str, damaged: Sequence[str], limit: int) -> None:
-    """Names damaged images, which are left out. Raises `UserError` if there are more than ``limit``."""
-    some = "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
+    """Raises `UserError` if there are more than ``limit`` damaged images."""
     if len(damaged) > limit:
-        raise UserError(f"data={name}: {len(damaged)} damaged images, more than limit_damaged={limit}: {some}")
+        raise UserError(
+            f"data={name}: {len(damaged)} damaged images, more than limit_damaged={limit}: {_some(damaged)}"
+        )
+
+
+def _tell_damaged(name: str, damaged: Sequence[str], limit: int) -> None:
+    """Names damaged images, which are left out. Raises `UserError` as in `_check_damaged`."""
+    _check_damaged(name, damaged, limit)
     if damaged:
-        print(f"warning: data={name}: {len(damaged)} damaged images are left out: {some}", file=sys.stderr)
+        print(f"warning: data={name}: {len(damaged)} damaged images are left out: {_some(damaged)}", file=sys.stderr)
 
 
-__all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "open", "to_float", "to_uint8"]
+def _some(damaged: Sequence[str]) -> str:
+    return "; ".join(damaged[:3]) + (f"; and {len(damaged) - 3} more" if len(damaged) > 3 else "")
+
+
+__all__ = ["Batch", "Dataset", "Images", "Shards", "digest", "load", "named", "open", "to_float", "to_uint8"]

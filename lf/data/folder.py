@@ -1,8 +1,8 @@
 """A folder of images: which files are images, and of which class.
 
 The classes are the sub-folders with at least one image in or below them; linked folders count. A folder that has images
-and no such sub-folder is one class. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``), ``__MACOSX`` and
-files of other kinds (``Thumbs.db``) are left out.
+and no such sub-folder is one class. Hidden files and folders (``.ipynb_checkpoints``, ``._1.jpg``), ``__MACOSX``,
+``lost+found`` and files of other kinds (``Thumbs.db``) are left out.
 """
 
 import os
@@ -45,14 +45,15 @@ class Folder(NamedTuple):
 
 def open_folder(place: str) -> Folder:
     """The images of the folder ``place``; ``~`` is expanded. Raises `UserError` if there is none."""
-    folder = Path(place).expanduser()
+    folder = Path(os.path.expanduser(place))
     if not folder.is_dir():
         raise UserError(f"data=folder:{place}: no such folder; it must hold one sub-folder of images per class")
-    below = {child.name: list(_images(child)) for child in sorted(folder.iterdir()) if child.is_dir()}
-    classes = tuple(name for name, files in below.items() if files and not _hidden(name))
-    loose = sorted(file for file in folder.iterdir() if _is_image(file))
+    children = [child for child in sorted(folder.iterdir()) if not _hidden(child.name)]
+    below = {child.name: list(_images(child)) for child in children if child.is_dir()}
+    classes = tuple(name for name, files in below.items() if files)
+    loose = [child for child in children if _is_image(child)]
     notes = []
-    if empty := [name for name, files in below.items() if not files and not _hidden(name)]:
+    if empty := [name for name, files in below.items() if not files]:
         notes.append(f"{few(empty)}: no image in it, so no class")
     if classes and loose:
         notes.append(f"{len(loose)} images beside the classes, such as {loose[0].name}, are left out")
@@ -75,18 +76,8 @@ def open_folder(place: str) -> Folder:
     return Folder(folder, classes, files, notes)
 
 
-def read_image(file: Path) -> bytes:
-    """The content of an image file. Raises `Unreadable`, also if it is no file, such as a pipe or a dangling link."""
-    try:
-        if file.exists() and not file.is_file():
-            raise Unreadable("no file")
-        return file.read_bytes()
-    except OSError as fault:
-        raise Unreadable(fault.strerror or str(fault)) from None
-
-
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in ("__MACOSX", "lost+found")
 
 
 def _is_image(file: Path) -> bool:
@@ -94,10 +85,14 @@ def _is_image(file: Path) -> bool:
     return not _hidden(file.name) and file.suffix[1:].lower() in SUFFIXES and not file.is_dir()
 
 
+def _refuse(error: OSError) -> None:
+    raise error  # a folder that cannot be read would be left out without a word
+
+
 def _images(folder: Path) -> Iterator[Path]:
     """The images in and below a folder, sorted."""
     found, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else [name for name in folders if not _hidden(name)]
         found += [] if real in seen else [Path(place) / name for name in names]
@@ -105,10 +100,20 @@ def _images(folder: Path) -> Iterator[Path]:
     yield from sorted(file for file in found if _is_image(file))
 
 
-def _content(file: Path) -> tuple[str, ...]:
-    if not file.is_file():  # a dangling link, or a pipe
-        return ()
+def read_image(file: Path) -> bytes:
+    """The bytes of a file. Raises `Unreadable`."""
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise Unreadable("is a link to nothing" if file.is_symlink() else "is no file")
+        return file.read_bytes()
+    except OSError as fault:
+        raise Unreadable(fault.strerror or str(fault)) from None
+
+
+def _content(file: Path) -> tuple[str, ...]:
+    try:
+        if not file.is_file():
+            return ()
         found = sha256(file)
         known = file.stat()
     except OSError:

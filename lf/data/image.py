@@ -18,7 +18,8 @@ SUFFIXES = (
 """Suffixes of image files, in lower case; files with others are no images."""
 LONG = 16
 """From this ratio of the sides on, an image is cropped before it is enlarged: else it may need gigabytes."""
-PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")  # modes that Pillow converts to RGB as they are meant
+READ_BEFORE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+"""Modes that version 0.2 read as they are meant, where they are opaque."""
 
 
 class Unreadable(Exception):
@@ -56,6 +57,7 @@ def picture(content: bytes, how: Decoding = USUAL) -> Image.Image:
         with _unlimited(), Image.open(io.BytesIO(content)) as opened:
             if opened.width * opened.height > how.max_pixels:
                 raise Unreadable(f"{opened.width} × {opened.height} pixels, more than max_pixels={how.max_pixels}")
+            _scale_transparency(opened)
             image = ImageOps.exif_transpose(opened) if how.exif else opened
             return _rgb(image, how.background, opened.format in ("PNG", "PPM"))
     except UnidentifiedImageError:
@@ -80,7 +82,7 @@ def _unlimited() -> Iterator[None]:
 
 def _rgb(image: Image.Image, background: str, sixteen: bool) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image), sixteen)).convert("RGB")
+        image = _grey(image, sixteen)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         turned = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -88,13 +90,42 @@ def _rgb(image: Image.Image, background: str, sixteen: bool) -> Image.Image:
         return turned
     if not image.has_transparency_data:
         return image.convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() == (255, 255):
+    image = _rgba(image)
+    if _opaque(image):
         return image.convert("RGB")
     under = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
     return Image.alpha_composite(under, image).convert("RGB")
+
+
+def _grey(image: Image.Image, sixteen: bool) -> Image.Image:
+    """A grey image of more than 8 bits in 8 bits, with alpha if a PNG calls one of its values transparent."""
+    values = np.asarray(image)
+    grey, clear = Image.fromarray(_eight_bits(values, sixteen)), image.info.get("transparency")
+    if clear is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    """An image with transparency as RGBA."""
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+
+
+def _opaque(rgba: Image.Image) -> bool:
+    return rgba.getchannel("A").getextrema() == (255, 255)
+
+
+def _scale_transparency(opened: Image.Image) -> None:
+    """Scales the transparent value of a PNG as Pillow scales its pixels, of 2, 4 or 16 bits, to 8 bits."""
+    clear, bits = opened.info.get("transparency"), ""
+    if clear is None:
+        return
+    if opened.format == "PNG" and (tile := getattr(opened, "tile", None)):
+        bits = tile[0][3]
+    if bits in ("L;2", "L;4"):
+        opened.info["transparency"] = clear * {"L;2": 85, "L;4": 17}[bits]
+    elif bits == "RGB;16B":
+        opened.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _eight_bits(values: np.ndarray, sixteen: bool) -> np.ndarray:
@@ -115,12 +146,16 @@ def _eight_bits(values: np.ndarray, sixteen: bool) -> np.ndarray:
 def read_anew(content: bytes) -> bool:
     """Whether version 0.2 read other pixels from this file: the digest of a data set says so.
 
-    These are images of more than 8 bits a channel, with transparency, in LAB, or much longer than wide.
+    These are images of grey with more than 8 bits, with transparent pixels, in LAB, or much longer than wide.
     """
     try:
         with _unlimited(), Image.open(io.BytesIO(content)) as opened:
-            plain = opened.mode in PLAIN and not opened.has_transparency_data
-            return not plain or max(opened.size) >= LONG * min(opened.size)
+            if opened.width * opened.height > USUAL.max_pixels:
+                return False  # which it refused
+            if max(opened.size) >= LONG * min(opened.size) or opened.mode not in READ_BEFORE:
+                return True
+            _scale_transparency(opened)
+            return opened.has_transparency_data and not _opaque(_rgba(opened))
     except Exception:  # noqa: BLE001 (a damaged file was and is unreadable)
         return False
 

@@ -7,6 +7,7 @@ one class. Samples without an image, such as a README, are left out, unless they
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lf.core.errors import UserError
+from lf.core.errors import UserError, nearest
 from lf.data import tars
 from lf.data.image import SUFFIXES, read_anew
 from lf.data.tars import Table
 
+UNLABELLED = "all"  # name of the class of images without labels
+LONGEST = 200  # characters of a label
 Content = Callable[[tuple[int, int]], bytes]
 """(offset, size) of a member → its bytes."""
 LABELS = ("label", "cls", "class_id", "class")  # fields of a .json that are taken for the label
@@ -53,7 +56,9 @@ def samples(file: Path, label_key: str = "") -> Iterator[Sample]:
             plain = [name for name in SUFFIXES if name in member][:1]  # KEY.jpg rather than KEY.depth.png
             images = plain or [name for name in member if name.rpartition(".")[2] in SUFFIXES]
             if len(images) > 1:
-                raise UserError(f"{file}: {key}: which is its image, .{' or .'.join(images[:3])}?")
+                raise UserError(
+                    f"{file}: {key}: which is its image, .{' or .'.join(images[:3])}? (a key ends at the first dot)"
+                )
             if images:
                 stem = images[0].rpartition(".")[0]  # of KEY.2.jpg, whose label is KEY.2.cls
                 own = {name.removeprefix(f"{stem}."): at for name, at in member.items()} if stem else member
@@ -64,24 +69,34 @@ def samples(file: Path, label_key: str = "") -> Iterator[Sample]:
 
 def _label(where: str, member: Mapping[str, Any], content: Content, label_key: str) -> str | None:
     if "cls" in member and not label_key:
-        text = content(member["cls"]).decode(errors="replace").strip()
-        if not text or "\n" in text:
-            raise UserError(f"{where}: its .cls must hold the number or the name of a class")
-        return text
+        return _checked(f"{where}: its .cls", content(member["cls"]).decode(errors="replace"))
     if "json" not in member:
+        if label_key:
+            raise UserError(f"{where}: has no .json with '{label_key}'")
         return None
     try:
         fields = json.loads(content(member["json"]))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: its .json cannot be read: {str(error).splitlines()[0]}") from None
-    found = [fields[name] for name in ([label_key] if label_key else LABELS) if name in fields] if fields else []
-    if not found and label_key:
-        raise UserError(f"{where}: its .json has no '{label_key}'; it has {', '.join(map(str, fields)) or 'nothing'}")
-    if not found or found[0] is None:
+    fields = fields if isinstance(fields, dict) else {}
+    name = next((name for name in ([label_key] if label_key else LABELS) if name in fields), None)
+    if name is None and label_key:
+        raise UserError(f"{where}: its .json has no '{label_key}'; {nearest(label_key, fields)}")
+    value = fields.get(name)
+    if value is None:
         return None
-    if not isinstance(found[0], int | str) or isinstance(found[0], bool) or not str(found[0]).strip():
-        raise UserError(f"{where}: the label in its .json must be a number or a name, not {found[0]!r}")
-    return str(found[0]).strip()
+    if isinstance(value, float) and value.is_integer():  # as some programs write numbers
+        value = int(value)
+    if not isinstance(value, int | str) or isinstance(value, bool):
+        raise UserError(f"{where}: '{name}' in its .json must be a whole number or a name, not {value!r:.60}")
+    return _checked(f"{where}: '{name}' in its .json", str(value))
+
+
+def _checked(what: str, text: str) -> str:
+    text = text.strip()
+    if not text.isprintable() or not 0 < len(text) <= LONGEST:
+        raise UserError(f"{what} must be the number or the name of a class, of 1 to {LONGEST} printable characters")
+    return text
 
 
 def table(*files: Path) -> Table:
@@ -112,20 +127,20 @@ def labelled(files: Sequence[Path], label_key: str = "") -> Table:
             for sample in samples(file, label_key):
                 found.append((shard, sample))
                 anew.append(read_anew(os.pread(opened.fileno(), sample.image[1], sample.image[0])))
-    texts = [sample.label for _, sample in found]
-    if None in texts and any(text is not None for text in texts):
-        shard, without = found[texts.index(None)]
+    labels = [sample.label for _, sample in found]
+    if None in labels and any(text is not None for text in labels):
+        shard, without = found[labels.index(None)]
         raise UserError(
             f"{files[shard]}: {without.key}: has no label (a .cls, or a label in a .json), but other images have one"
         )
-    numbers = all(text is None or text.isdecimal() for text in texts)
-    keys = [0 if text is None else int(text) if numbers else text for text in texts]
+    numbers = all(text is None or re.fullmatch(r"-?\d+", text) for text in labels)
+    keys = [0 if text is None else int(text) if numbers else text for text in labels]
     classes = sorted(set(keys))  # type: ignore[type-var]
     place = {value: label for label, value in enumerate(classes)}
-    names = ["all"] if None in texts else [str(value) for value in classes]
+    names = [UNLABELLED] if None in labels else [str(value) for value in classes]
     return _positions(found) | {
         "label": torch.tensor([place[value] for value in keys], dtype=torch.int64),
-        "names": _bytes(names),
+        "names": texts(names),
         "anew": torch.tensor(anew, dtype=torch.bool),
     }
 
@@ -133,12 +148,12 @@ def labelled(files: Sequence[Path], label_key: str = "") -> Table:
 def _positions(found: Sequence[tuple[int, Sample]]) -> Table:
     places = torch.tensor([(shard, *sample.image) for shard, sample in found], dtype=torch.int64).reshape(len(found), 3)
     shard, offset, size = (column.contiguous() for column in places.T)
-    return {"shard": shard, "offset": offset, "size": size, "key": _bytes([sample.key for _, sample in found])}
+    return {"shard": shard, "offset": offset, "size": size, "key": texts([sample.key for _, sample in found])}
 
 
-def _bytes(texts: Sequence[str]) -> torch.Tensor:
+def texts(values: Sequence[str]) -> torch.Tensor:
     """Texts as uint8 ``(N, longest)``, filled up with zeros."""
-    encoded = [text.encode() for text in texts]
+    encoded = [text.encode(errors="surrogateescape") for text in values]  # names in tar files may be no UTF-8
     width = max([1, *map(len, encoded)])
     return torch.from_numpy(np.array(encoded, f"S{width}").view(np.uint8).reshape(len(encoded), width).copy())
 
@@ -153,9 +168,17 @@ def renumbered(classes: Sequence[str]) -> bool:
     return list(classes) != [str(number) for number in range(len(classes))]
 
 
+def dense(labels: torch.Tensor, classes: Sequence[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Leaves out classes without images: labels in [0, number of classes that are left), and these classes."""
+    held, labels = labels.unique(return_inverse=True)
+    return labels, tuple(classes[label] for label in held.tolist())
+
+
 def numbering(classes: Sequence[str]) -> str:
-    """A sentence on how classes are numbered; empty if their names are their numbers, or there is one."""
-    if len(classes) == 1 or not renumbered(classes):
+    """A sentence on how classes are numbered; empty if their names are their numbers."""
+    if not renumbered(classes):
         return ""
+    if len(classes) == 1:
+        return "no image has a label, so all are one class" if classes[0] == UNLABELLED else ""
     some = ", ".join(classes[:4]) + (f", … {classes[-1]}" if len(classes) > 4 else "")
     return f"its classes {some} are numbered 0 to {len(classes) - 1}"

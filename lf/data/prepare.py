@@ -39,7 +39,7 @@ from lf.core.cli import config_from, run_command
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
 from lf.core.seeds import generator
-from lf.data import digest, members, shards, tars
+from lf.data import digest, members, named, shards, tars
 from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, USUAL, Decoding, Unreadable, crop, picture
 from lf.data.loader import cores
@@ -190,11 +190,7 @@ def _exit_with_parent() -> None:
 def find(source: str, config: Preparing) -> Source:
     """The images of SOURCE. Raises `UserError` if there are none."""
     root = config.root
-    kind, colon, place = source.partition(":")
-    if not colon or kind not in ("folder", "shards", "torchvision"):
-        folder = Path(source).expanduser()
-        of_images = folder.is_dir() and not any(folder.glob("*.tar"))
-        kind, place = "folder" if of_images else "shards", source
+    kind, _, place = named(source).partition(":")
     if kind == "folder":
         found = open_folder(place)
         files = [(str(file.relative_to(found.place)), str(found.place), label) for file, label in found.files]
@@ -208,6 +204,8 @@ def find(source: str, config: Preparing) -> Source:
         ]
         note = members.numbering(classes)
         return Source(images, _from_shards, classes, _stamp(tar_files), [note] if note else [])
+    if kind != "torchvision":
+        raise UserError(f"{source}: no such folder or file; allowed: a folder, tar files, or torchvision:NAME")
     labelled = _torchvision(place, root)
     pictures = [(f"{place}:{number}", place, root, number) for number in range(len(labelled))]
     return Source(pictures, _from_torchvision, getattr(labelled, "classes", None))
@@ -263,8 +261,9 @@ def main(argv: list[str]) -> None:
     index = tars.index(out)
     assert index is not None
     count, damaged = (sum(x) for x in zip(*((e["samples"], len(e["damaged"])) for e in index["shards"]), strict=True))
+    classes = len(shards.find(str(out))[2])
     print(
-        f"{'done' if made else 'done already'}: data=shards:{out}  {count} images of {len(index['classes'])} classes, "
+        f"{'done' if made else 'done already'}: data=shards:{out}  {count} images of {classes} classes, "
         f"{damaged} damaged left out  digest {digest(f'shards:{out}', config.resolution)}"
     )
 

@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lf.core.errors import UserError
+from lf.core.errors import UserError, few
 from lf.core.seeds import generator
 from lf.data import tars
 from lf.data.base import Batch, Dataset
 from lf.data.image import Unreadable, decode
-from lf.data.members import labelled, numbering, renumbered, text_of
+from lf.data.members import dense, labelled, numbering, renumbered, text_of
 from lf.data.tars import Table, Tars
 from lf.storage.cache import cache_file, made_once
 
@@ -184,7 +184,9 @@ def find(place: str, cache: Path | None = None, label_key: str = "") -> tuple[li
         whole, counts = load_file(files[0].parent / tars.SAMPLES), [entry["samples"] for entry in index["shards"]]
         parts = dict(zip((entry["name"] for entry in index["shards"]), tars.split(whole, counts), strict=True))
         samples = tars.join([parts[file.name] for file in files])
-        classes = tuple(index["classes"])
+        samples["label"], classes = dense(samples["label"], index["classes"])
+        if cache and (empty := [name for name in index["classes"] if name not in classes]):
+            made_once(cache_file(cache, "empty-classes", repr((place, empty))), lambda: _left_out(place, empty))
     else:
         stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
         if cache:
@@ -213,6 +215,11 @@ def _said(place: str, found: Table) -> Table:
     return found
 
 
+def _left_out(place: str, empty: Sequence[str]) -> Table:
+    print(f"data=shards:{place}: {few(empty)}: no image in these shards, so no class", file=sys.stderr)
+    return {"classes": torch.tensor(len(empty))}
+
+
 def contents(place: str, resolution: int) -> list[str]:
     """What is hashed for the data's identity: SHA-256 of each tar file, from the index or computed.
 
@@ -232,22 +239,30 @@ def contents(place: str, resolution: int) -> list[str]:
     if index["settings"]["resolution"] != resolution:
         raise UserError(f"data=shards:{place}: was prepared at resolution={index['settings']['resolution']}")
     known = {entry["name"]: entry["sha256"] for entry in index["shards"]}
-    return [known[file.name] for file in files]
+    found, classes = [known[file.name] for file in files], find(place)[2]
+    return found if len(classes) == len(index["classes"]) else [*found, f"classes {classes}"]
 
 
 def files_of(place: str) -> list[Path]:
     """The tar files of a folder, or of a pattern with braces. Raises `UserError` if one is missing."""
     import braceexpand
 
-    folder = Path(place).expanduser()
+    folder = Path(os.path.expanduser(place))
     if folder.is_dir():
         index = tars.index(folder)
         if index is None and (folder / tars.UNFINISHED).exists():
             raise UserError(f"data=shards:{place}: is not finished; rerun the command that writes it")
-        names = sorted(f.name for f in folder.glob("*.tar")) if index is None else [e["name"] for e in index["shards"]]
-        files = [folder / name for name in names]
+        held = sorted(child for child in folder.iterdir() if child.is_file())
+        files = [file for file in held if file.suffix.lower() == ".tar"]
+        if index is not None:
+            files = [folder / entry["name"] for entry in index["shards"]]
+        if packed := next((file for file in held if tars.compression(file)), None) if not files else None:
+            files = [packed]  # so that its reader says what to do
     else:
-        patterns = [os.path.expanduser(url) for url in braceexpand.braceexpand(place)]
+        try:
+            patterns = [os.path.expanduser(url) for url in braceexpand.braceexpand(place)]
+        except ValueError as error:
+            raise UserError(f"data=shards:{place}: {error}") from None
         files = [Path(name) for url in patterns for name in sorted(glob.glob(url)) or [url]]
     if not files:
         raise UserError(f"data=shards:{place}: no tar files in this folder")

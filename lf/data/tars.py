@@ -14,11 +14,12 @@ only on its samples, so an interrupted run resumes and ends with exactly the sam
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tarfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,38 +36,52 @@ from lf.storage.atomic import replace, replace_tensors, sha256
 
 INDEX, SAMPLES, UNFINISHED = "index.json", "samples.safetensors", "unfinished"
 FORMAT = "lf.shards 1"
+NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # of a member: its key, a dot, and its suffix
+DEBRIS = {"__MACOSX", ".ipynb_checkpoints"}  # folders in tar files that hold no samples
 OPEN = 64  # tar files open at a time, per process
 
 Table = dict[str, Tensor]
 """Columns by name, one row per sample; among them ``offset`` and ``size`` of its members, in bytes."""
 
 
-def members(file: Path) -> Iterator[dict[str, Any]]:
+def members(file: Path) -> list[dict[str, Any]]:
     """The samples of a tar file: ``__key__``, and suffix → (offset, size) of its members. It reads only headers.
 
-    Raises:
-        UserError: the file is no (uncompressed) tar file, is truncated, or has a member twice.
-    """
-    from webdataset.tariterators import group_by_keys
+    As in WebDataset, a name is cut at the first dot of its last part, and suffixes are in lower case. The members of a
+    sample need not be neighbours; a key with a suffix that was there before begins another sample.
 
-    def headers() -> Iterator[dict[str, Any]]:
-        if packed := _compression(file):
-            raise UserError(f"{file}: is compressed; unpack it first: {packed} -d {file}")
+    Raises:
+        UserError: the file is no (uncompressed) tar file, is truncated, or a sample has a member twice.
+    """
+    if packed := compression(file):
+        raise UserError(f"{file}: is compressed; unpack it first: {packed} -d {file}")
+    samples: list[dict[str, Any]] = []
+    latest: dict[str, dict[str, Any]] = {}
+    try:
         with tarfile.open(file, "r:") as opened:
             for header in opened:
-                parts = header.name.split("/")
-                debris = parts[-1].startswith("._") or {"__MACOSX", ".ipynb_checkpoints"} & set(parts)
-                if header.isreg() and not debris:
-                    yield {"fname": header.name, "data": (header.offset_data, header.size), "__url__": str(file)}
                 opened.members = []  # type: ignore[attr-defined] # tarfile would keep all of them in memory
-
-    try:
-        yield from group_by_keys(headers())
+                if not 0 <= header.size <= file.stat().st_size - header.offset_data:
+                    raise tarfile.ReadError(f"{header.name!r} has {header.size} bytes, more than the file")
+                name = NAME.fullmatch(header.name)
+                parts = header.name.split("/")
+                debris = parts[-1].startswith("._") or DEBRIS & set(parts)
+                if not header.isreg() or not name or debris:
+                    continue
+                key, suffix = name[1], name[2].lower()
+                sample = latest.get(key)
+                if sample is not None and suffix in sample and sample is samples[-1]:
+                    raise UserError(f"{file}: {key}: has two members .{suffix}")
+                if sample is None or suffix in sample:
+                    sample = latest[key] = {"__key__": key}
+                    samples.append(sample)
+                sample[suffix] = (header.offset_data, header.size)
     except (tarfile.TarError, ValueError, OSError) as error:
-        raise UserError(f"{file}: cannot be read as a tar file: {error.args[0]}") from None
+        raise UserError(f"{file}: cannot be read as a tar file: {error}") from None
+    return samples
 
 
-def _compression(file: Path) -> str:
+def compression(file: Path) -> str:
     """The program that unpacks a compressed file; empty if it is not compressed."""
     with file.open("rb") as opened:
         start = opened.read(6)
@@ -137,35 +152,39 @@ class Folder:
             found = json.loads((place / UNFINISHED / INDEX).read_text())
         if found is None and place.is_dir() and any(child.name != UNFINISHED for child in place.iterdir()):
             raise UserError(f"{place}: is not empty and holds no shards of this project; give another folder")
-        for key, value in self.settings.items():
-            if found is not None and found["settings"].get(key) != value:
-                held = found["settings"].get(key)
-                raise UserError(f"{place}: holds shards of {key}={held}, not {value}; remove it or give another folder")
-
-        if found is not None and stamp and found.get("stamp", stamp) != stamp:
-            self._remove()
-
-    def _remove(self) -> None:
-        """Removes what was written of files that have changed since."""
-        for child in (*self.place.glob("train-*.tar"), self.place / SAMPLES, self.place / INDEX):
-            child.unlink(missing_ok=True)
-        shutil.rmtree(self.place / UNFINISHED, ignore_errors=True)
-        print(f"{self.place}: files of the source have changed; it is written anew", file=sys.stderr)
+        held = found["settings"] if found else self.settings
+        for key in [*self.settings, *(key for key in held if key not in self.settings)]:
+            if held.get(key) != self.settings.get(key):
+                had, given = (some.get(key, "its default") for some in (held, self.settings))
+                raise UserError(f"{place}: holds shards of {key}={had}, not {given}; remove it or give another folder")
+        self.outdated = bool(found and stamp and found.get("stamp", stamp) != stamp)
 
     @property
     def finished(self) -> bool:
-        return (self.place / INDEX).exists()
+        return (self.place / INDEX).exists() and not self.outdated
 
     def held(self) -> AbstractContextManager[Any]:
         """A lock on the folder. Raises `UserError` if another process holds it or the folder cannot be written."""
         try:
             if not (self.place / UNFINISHED / INDEX).exists():
                 replace(self.place / UNFINISHED / INDEX, json.dumps(self.about))
-            return FileLock(self.place / UNFINISHED / "lock").acquire(timeout=0)
+            lock = FileLock(self.place / UNFINISHED / "lock").acquire(timeout=0)
+            if self.outdated:
+                self._remove()
+            return lock
         except Timeout:
             raise UserError(f"{self.place}: another process is writing there") from None
         except OSError as error:
             raise UserError(f"{self.place}: cannot be written: {error.strerror}") from None
+
+    def _remove(self) -> None:
+        """Removes what was written of files that have changed since."""
+        print(f"{self.place}: files of the source have changed; it is written anew", file=sys.stderr)
+        written = (*self.place.glob("train-*.tar"), *(self.place / UNFINISHED).glob("*.safetensors"))
+        for file in (self.place / INDEX, self.place / SAMPLES, *written):
+            file.unlink(missing_ok=True)
+        replace(self.place / UNFINISHED / INDEX, json.dumps(self.about))
+        self.outdated = False
 
     def done(self, name: str) -> dict[str, Any] | None:
         """The index entry of a finished shard; None if it is not finished."""

@@ -30,7 +30,7 @@ class Command(Strict):
 
 def main(argv: list[str]) -> None:
     config = config_from(argv, Command, "reference", __doc__, positional=2)
-    name, out = argv[:2]
+    name, out = data.named(argv[0]), argv[1]
     if not out.endswith(".npz"):
         raise UserError(f"{out}: must end in .npz")
     config.runtime.apply()

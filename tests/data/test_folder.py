@@ -1,5 +1,6 @@
 """Folders of images as people have them: what is a class, what is an image, what is said, and what stays the same."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_a_plain_folder_keeps_its_digest(place: Path) -> None:
     """As commit 35c8ef2 computed it: its runs and caches are found."""
     assert data.digest(f"folder:{place}", 8) == PLAIN_DIGEST
     assert open_folder(str(place)).notes == []
+
+
+@pytest.mark.parametrize(
+    ("image", "same"),
+    [
+        (Image.new("RGBA", (9, 9), (1, 2, 3, 255)), True),
+        (Image.new("RGBA", (9, 9), (1, 2, 3, 254)), False),
+        (Image.new("I;16", (9, 9), 300), False),
+    ],
+    ids=["opaque", "transparent", "16 bits"],
+)
+def test_a_folder_of_other_pixels_has_another_digest(image: Image.Image, same: bool, tmp_path: Path) -> None:
+    file = tmp_path / "cat" / "x.png"
+    file.parent.mkdir()
+    image.save(file)
+    of_0_2 = f"centre crop 2 {[('cat/x.png', hashlib.sha256(file.read_bytes()).hexdigest())]} 8"
+    assert (data.digest(f"folder:{tmp_path}", 8) == hashlib.sha256(of_0_2.encode()).hexdigest()[:16]) == same
 
 
 @pytest.mark.parametrize(
@@ -144,11 +162,56 @@ def test_damaged_images_have_one_rule(
     assert "8 images of 2 classes, 2 damaged left out" in capsys.readouterr().out
 
 
-def test_a_class_of_damaged_images_alone_is_one_line(place: Path, tmp_path: Path) -> None:
-    (place / "ant").mkdir()
+def test_a_class_of_damaged_images_alone_is_no_class(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(place, "ant/x.png", "bee/y.png")
     (place / "ant" / "x.png").write_bytes(b"")
-    with pytest.raises(UserError, match="class 'ant' has no image that can be read"):
-        data.load(f"folder:{place}", 8, "train", tmp_path, limit_damaged=5)
+    images = data.load(f"folder:{place}", 8, "train", tmp_path, limit_damaged=5)
+    assert images.classes == ("bee", "cat", "dog") and set(images.labels.tolist()) <= {0, 1, 2}
+    assert "ant: no image that can be read, so no class" in capsys.readouterr().err
+    prepare.main([str(place), f"{tmp_path}/out", "resolution=8", "workers=1"])
+    assert "9 images of 3 classes, 1 damaged left out" in capsys.readouterr().out
+    for _ in range(2):
+        opened = data.open(f"shards:{tmp_path}/out", 8, tmp_path / "cache")
+    assert opened.classes == images.classes and sorted(set(opened.read(range(9)).labels.tolist())) == [0, 1, 2]
+    assert capsys.readouterr().err.count("ant: no image in these shards, so no class") == 1
+
+
+def test_the_limit_holds_for_images_that_are_cached(place: Path, tmp_path: Path) -> None:
+    (place / "cat" / "x.png").write_bytes(b"")
+    assert len(data.load(f"folder:{place}", 8, "train", tmp_path, limit_damaged=1)) == 6
+    with pytest.raises(UserError, match="1 damaged images, more than limit_damaged=0: cat/x.png: no image"):
+        data.load(f"folder:{place}", 8, "train", tmp_path)
+    (place / "dog" / "y.png").write_bytes(b"")
+    with pytest.raises(UserError, match="2 damaged images, more than limit_damaged=1"):
+        data.load(f"folder:{place}", 8, "train", tmp_path, limit_damaged=1)
+
+
+@pytest.mark.parametrize(
+    ("made", "name", "expected"),
+    [
+        (["in/cat/x.ppm"], "in", "folder:in"),
+        (["in/x.tar", "in/cat/x.ppm"], "in", "shards:in"),
+        (["in/x.tar.gz"], "in", "shards:in"),
+        (["a.tar"], "a.tar", "shards:a.tar"),
+        ([], "/no/train-{0..3}.tar", "shards:/no/train-{0..3}.tar"),
+        ([], "nosuch", "nosuch"),
+        (["shapes/cat/x.ppm"], "shapes", "shapes"),
+        (["in/cat/x.ppm"], "folder:in", "folder:in"),
+        ([], "", ""),
+    ],
+)
+def test_a_path_alone_is_taken_for_what_is_there(
+    made: list[str], name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    write(tmp_path, *made)
+    monkeypatch.chdir(tmp_path)
+    assert data.named(name) == expected
+    assert training(f"data={name or 'shapes'}").data == (expected or "shapes")
+    said = capsys.readouterr().err
+    assert said in ("", f"data={name}: taken for data={expected}\n") and bool(said) <= (name != expected)
 
 
 def test_no_images_say_what_there_is(tmp_path: Path) -> None:
@@ -159,8 +222,10 @@ def test_no_images_say_what_there_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["folder:a #1", "folder:a: b", "folder:#1", "it's", "folder:~/imgs", "a\\b", "folder:ä €"]
-)
+    "word",
+    ["folder:a #1", "folder:a: b", "folder:#1", "it's", "folder:~/imgs", "a\\b", "folder:ä €", "folder:a:", "a\t#b",
+     "~", "*.tar", "&x", "!x", "%x", "@x", "`x", "- x", "? x", "|", "folder:${x}", "folder:a ", "a\x85b", "#1", "a, b"],
+)  # fmt: skip
 def test_words_are_what_was_typed(word: str) -> None:
     assert overrides([f"data={word}"]) == {"data": word}
 
@@ -178,6 +243,10 @@ def test_a_repaired_image_is_prepared_again(place: Path, tmp_path: Path, capsys:
     assert "7 images of 2 classes, 1 damaged left out" in first
     prepare.main(words)
     assert "done already" in capsys.readouterr().out
+    for option in ("background=black", "exif=true"):
+        assert f"holds shards of {option.split('=')[0]}=its default, not" in refusal(
+            prepare.main, [*words, option], capsys
+        )
     (place / "cat" / "0.ppm").write_bytes(ppm(77))
     prepare.main(words)
     out, err = capsys.readouterr()

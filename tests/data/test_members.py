@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ def samples(suffix: str, values: list[Any]) -> dict[str, bytes | str]:
         ("cls", ["dog", "cat", "dog"], ("cat", "dog"), [1, 0, 1]),
         ("json", [{"label": 4}, {"label": 2}], ("2", "4"), [1, 0]),
         ("json", [{"caption": "x", "class": "b"}, {"caption": "y", "class": "a"}], ("a", "b"), [1, 0]),
+        ("cls", [-1, 10, 9], ("-1", "9", "10"), [0, 2, 1]),
+        ("json", [{"label": 3.0}, {"label": 2}], ("2", "3"), [1, 0]),
         ("json", [{"caption": "x"}, {"caption": "y"}], ("all",), [0, 0]),
+        ("json", [["label"], "label"], ("all",), [0, 0]),
+        ("json", [5, None], ("all",), [0, 0]),
         ("cls", [None, None], ("all",), [0, 0]),
     ],
     ids=str,
@@ -130,9 +135,21 @@ def test_suffixes_in_any_case_and_with_dots(tmp_path: Path) -> None:
     ("members", "said"),
     [
         ({"k.cls": "1"}, "k: has a .cls, but no image; allowed: .jpg, .jpeg, .png"),
-        ({"k.png": b"x", "k.cls": ""}, "k: its .cls must hold the number or the name of a class"),
+        ({"k.png": b"x", "k.cls": ""}, "k: its .cls must be the number or the name of a class"),
         ({"k.png": b"x", "k.json": "{"}, "k: its .json cannot be read"),
-        ({"k.png": b"x", "k.json": '{"label": [1]}'}, "k: the label in its .json must be a number or a name, not [1]"),
+        (
+            {"k.png": b"x", "k.json": '{"label": [1]}'},
+            "'label' in its .json must be a whole number or a name, not [",
+        ),
+        (
+            {"k.png": b"x", "k.json": '{"label": true}'},
+            "k: 'label' in its .json must be a whole number or a name",
+        ),
+        (
+            {"k.png": b"x", "k.json": '{"class": "\\ud800"}'},
+            "k: 'class' in its .json must be the number or the name of a",
+        ),
+        ({"k.png": b"x", "k.cls": "9" * 5000}, "k: its .cls must be the number or the name of a class, of 1 to 200"),
         ({"k.1.png": b"x", "k.2.png": b"y"}, "k: which is its image, .1.png or .2.png?"),
         ({"a.png": b"x", "a.cls": "1", "k.png": b"y"}, "k: has no label (a .cls, or a label in a .json), but other"),
         ({"notes.txt": "x"}, "no images in these shards"),
@@ -143,6 +160,70 @@ def test_what_is_wrong_is_said_of_which_member(members: dict, said: str, tmp_pat
     with pytest.raises(UserError) as refused:
         labels(tar(tmp_path / "a.tar", members))
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_members_of_a_sample_need_not_be_neighbours(tmp_path: Path) -> None:
+    """As ``tar`` writes a folder, whose order is any; a key may also come again, as in joined tar files."""
+    members = {f"{key}.png": image(number) for number, key in enumerate("abc")} | {
+        "c.cls": "3",
+        "a.cls": "1",
+        "b.cls": "2",
+    }
+    assert labels(tar(tmp_path / "a.tar", members)) == (("1", "2", "3"), [0, 1, 2])
+    for number in range(2):
+        tar(tmp_path / "b.tar", {"a.png": image(1), "a.cls": "0", "b.png": image(2), "b.cls": "1"})
+        with (tmp_path / "c.tar").open("ab") as joined:  # without the end mark of the first
+            joined.write((tmp_path / "b.tar").read_bytes()[: None if number else 8 * 512])
+    assert labels(f"{tmp_path}/c.tar")[1] == [0, 1, 0, 1]
+    twice = tar(tmp_path / "d.tar", {"a.png": image(1), "a.PNG": image(2)})
+    with pytest.raises(UserError, match="a: has two members .png"):
+        labels(twice)
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT, encoding="latin-1") as packed:
+        for name, content in (("café.png", image(1)), ("café.cls", b"1")):
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            packed.addfile(header, io.BytesIO(content))
+    opened = data.open(f"shards:{tmp_path}/a.tar", 8, tmp_path / "cache")
+    assert opened.classes == ("1",) and opened.where(0) == "a.tar:caf\ufffd"
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("asked", ["a.tar.{}", ".", "*.tar.{}"])
+def test_compressed_tars_say_what_to_do(suffix: str, asked: str, tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", samples("cls", [1]))
+    with tarfile.open(tmp_path / f"a.tar.{suffix}", f"w:{suffix}") as packed:
+        packed.add(tmp_path / "a.tar", "a.tar")
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(UserError, match=f"a.tar.{suffix}: is compressed; unpack it first: (gzip|bzip2|xz) -d /"):
+        labels(f"{tmp_path}/{asked.format(suffix)}")
+
+
+def test_patterns_that_are_wrong_are_one_line(tmp_path: Path) -> None:
+    for name in (f"{tmp_path}/a{{0..", "~nosuchuser/a.tar"):
+        with pytest.raises(UserError, match="Unbalanced braces|no such file"):
+            labels(name)
+    os.rename(tar(tmp_path / "a.tar", samples("cls", [1])), tmp_path / "A.TAR")
+    assert len(labels(str(tmp_path))[1]) == 1
+
+
+def test_prepared_shards_without_images_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As version 0.2 made them of a folder with an empty one; a selection of the files counts, too."""
+    for name in ("ant", "bee", "cat"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "x.ppm").write_bytes(b"P6 8 8 255\n" + bytes(192))
+    prepare.main([f"{tmp_path}/in", f"{tmp_path}/out", "resolution=8", "workers=1", "shard_size=1"])
+    whole, part = f"shards:{tmp_path}/out", f"shards:{tmp_path}/out/train-{{000000,000002}}.tar"
+    before = data.digest(whole, 8)
+    some = data.open(part, 8, tmp_path / "cache")
+    assert len(some.classes) == 2 and sorted(some.read([0, 1]).labels.tolist()) == [0, 1]
+    file = tmp_path / "out" / "index.json"
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | {"classes": [*index["classes"], "eel"]}))
+    assert data.open(whole, 8, tmp_path / "cache").classes == ("ant", "bee", "cat")
+    assert data.digest(whole, 8) != before and "eel: no image in these shards" in capsys.readouterr().err
 
 
 def test_debris_is_left_out_and_a_dotted_image_has_its_own_label(tmp_path: Path) -> None:
@@ -164,7 +245,9 @@ def test_a_pattern_of_the_shell_and_the_home_folder(tmp_path: Path, monkeypatch:
 def test_preparing_takes_the_label_from_a_named_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = [{"label": 0, "breed": "pug"}, {"label": 0, "breed": "corgi"}]
     words = [tar(tmp_path / "a.tar", samples("json", values)), str(tmp_path / "out"), "resolution=8", "workers=1"]
-    assert "its .json has no 'bread'; it has label, breed" in refusal(prepare.main, [*words, "label_key=bread"], capsys)
+    assert "its .json has no 'bread'; allowed: breed, label; did you mean 'breed'?" in refusal(
+        prepare.main, [*words, "label_key=bread"], capsys
+    )
     prepare.main([*words, "label_key=breed"])
     assert data.open(f"shards:{tmp_path}/out", 8, tmp_path / "cache").classes == ("corgi", "pug")
 
