@@ -8,10 +8,11 @@ from pathlib import Path
 from lf import data
 from lf.config import Training
 from lf.config.schema import training_of
-from lf.core.errors import UserError, nearest
+from lf.core.errors import UserError, few, nearest
 from lf.core.runtime import Runtime
 from lf.encoders import Encoder
 from lf.runs.identity import identity_of, stored
+from lf.runs.listing import entries
 from lf.runs.run import Run
 
 
@@ -59,12 +60,38 @@ def _encoders(config: Training) -> Iterator[tuple[str, Encoder]]:
 
 
 def find_training(name: str, runtime: Runtime, images: str = "") -> TrainingRun:
-    """A training run by id or folder; ``images``: where its data is now. Raises `UserError` if there is no such run."""
-    store = Path(runtime.runs) / "training"
-    folder = Path(name) if (Path(name) / "config.json").exists() else store / name
-    if not name or not (folder / "config.json").exists():
-        ids = [child.name for child in store.iterdir()] if store.is_dir() else []
-        known = nearest(name, ids) if ids else f"{store} has none yet"
-        raise UserError(f"run={name}: no such training run; {known}")
+    """A training run by name.
+
+    Args:
+        name: its folder, its identity or the unique start of one, or what it is: ``tiny cascaded seed 0``, or the name
+            of a sweep's cell, ``order_ablation: tiny cascaded seed 0``.
+        runtime: has the run store.
+        images: where its data is now, as in ``data=``; empty: where it was.
+
+    Raises:
+        UserError: there is no such run, or several are meant.
+    """
+    folder = _found(name, Path(runtime.runs))
     training = training_of(folder, runtime=runtime.model_dump(), **({"data": images} if images else {}))
     return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
+
+
+def _found(name: str, runs: Path) -> Path:
+    """The folder of the training that ``name`` means."""
+    for folder in (Path(name), runs / "training" / name):
+        if name and (folder / "config.json").exists():
+            return folder
+    every = [entry for entry in entries(runs) if entry.state != "archived"]
+    there = [entry for entry in every if entry.kind == "training"]
+    if not there:
+        raise UserError(f"run={name}: no such training run; {runs / 'training'} has none yet")
+    meant = [entry for entry in every if name and entry.means([name])]
+    of = {entry.needs[0] for entry in meant if entry.needs}  # the cell of one path of a training
+    found = [entry for entry in meant if entry.kind == "training"] or [entry for entry in there if entry.id in of]
+    if len(found) > 1:
+        told = few([f"{entry.id} ({entry.what})" for entry in found])
+        raise UserError(f"run={name}: is not one run but {len(found)}: {told}; `python -m lf.runs` lists them")
+    if not found:
+        ids = nearest(name, [entry.id for entry in there])
+        raise UserError(f"run={name}: no such training run; {ids}; `python -m lf.runs` lists them")
+    return found[0].folder
