@@ -14,12 +14,14 @@ of the identity, or the name of a cell: ``run="order_ablation: tiny cascaded see
 of killed processes, and the previous checkpoints of trainings that are done.
 """
 
+import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -74,40 +76,52 @@ def age(seconds: float) -> str:
     return f"{max(0, seconds) / unit:.0f} {name}"
 
 
-def remove(asked: Sequence[Removal], dry: bool) -> None:
+def remove(removals: Sequence[Removal], dry: bool) -> None:
     """Prints and, unless ``dry``, carries out what was asked for."""
-    for removal in asked:
+    for removal in removals:
         if not dry:
             removal.carry_out()
         print(f"{decimal(removal.bytes):>9}  {removal.path}  {removal.why}")
-    total = decimal(sum(removal.bytes for removal in asked))
+    total = decimal(sum(removal.bytes for removal in removals))
     print(f"{total} {'would be removed; nothing was (--dry-run)' if dry else 'removed'}")
 
 
-def main(argv: list[str]) -> None:
+class Asked(NamedTuple):
+    """What a command line asks for: ``list``, ``rm`` or ``gc``, of which runs in which store, and the flags."""
+
+    command: str
+    words: list[str]
+    runs: Path
+    flags: argparse.Namespace
+
+
+def asked(argv: list[str]) -> Asked:
+    """The words of the command. Raises `UserError` if they contradict each other."""
     parser = Parser(__doc__)
     parser.add_argument("words", nargs="*", metavar="[rm | gc] WORD … runs=FOLDER")
     parser.add_argument("--all", action="store_true", help="list evaluations too")
     parser.add_argument("--json", action="store_true", help="print every field of every run, evaluations too")
     parser.add_argument("--evaluations", action="store_true", help="rm: of a training, its evaluations too")
     parser.add_argument("--dry-run", action="store_true", help="rm, gc: print what would be removed, remove nothing")
-    options = parser.parse_intermixed_args(argv)
-    words = grouped(word for word in options.words if not word.startswith("runs="))
-    given = [word.partition("=")[2] for word in options.words if word.startswith("runs=")]
-    runs = Path(given[-1] if given else "runs").expanduser()
+    flags = parser.parse_intermixed_args(argv)
+    runs = [word.partition("=")[2] for word in flags.words if word.startswith("runs=")]
+    words = grouped(word for word in flags.words if not word.startswith("runs="))
+    command = words.pop(0) if words and words[0] in ("rm", "gc") else "list"
+    if command == "gc" and words:
+        raise UserError(f"gc takes no words ('{words[0]}'); rm removes the runs that words mean")
+    if command == "rm" and not words:
+        raise UserError("rm: which runs? Give the start of an identity, or words; `python -m lf.runs` lists them")
+    return Asked(command, words, Path(runs[-1] if runs else "runs").expanduser(), flags)
+
+
+def main(argv: list[str]) -> None:
+    command, words, runs, flags = asked(argv)
     if not runs.is_dir():
         raise UserError(f"runs={runs}: no such run store; a training or a launch makes one")
-    command = words[0] if words and words[0] in ("rm", "gc") else "list"
-    if command == "gc":
-        if words[1:]:
-            raise UserError(f"gc takes no words ('{words[1]}'); rm removes the runs that words mean")
-        remove(unneeded(runs), options.dry_run)
-    elif command == "rm":
-        if not words[1:]:
-            raise UserError("rm: which runs? Give the start of an identity, or words; `python -m lf.runs` lists them")
-        remove(named(runs, words[1:], options.evaluations), options.dry_run)
+    if command == "list":
+        show(runs, words, flags.all, flags.json)
     else:
-        show(runs, words, options.all, options.json)
+        remove(unneeded(runs) if command == "gc" else named(runs, words, flags.evaluations), flags.dry_run)
 
 
 def show(runs: Path, words: Sequence[str], everything: bool, as_text: bool) -> None:
