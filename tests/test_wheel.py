@@ -41,8 +41,8 @@ def run(installed: Path, desk: Path, *words: str) -> subprocess.CompletedProcess
 def test_its_data_is_installed_with_it(installed: Path, tmp_path: Path) -> None:
     files = {str(file.relative_to(installed)) for file in installed.rglob("*") if file.is_file()}
     assert {
-        "analysis/report.html", "analysis/committed/paper/table01_order.csv", "sweeps/clusters/one_gpu.toml",
-        "analysis/committed/order_ablation/rows.jsonl", "lf/py.typed",
+        "analysis/report.html", "analysis/base.html", "analysis/index.html", "sweeps/clusters/one_gpu.toml",
+        "analysis/committed/paper/table01_order.csv", "analysis/committed/order_ablation/rows.jsonl", "lf/py.typed",
     } <= files  # fmt: skip
     assert len([file for file in files if file.startswith("lf/weights/")]) == 2
     done = run(installed, tmp_path, "analysis.tables", "order_ablation", "results")
@@ -61,7 +61,7 @@ def test_a_launch_in_an_empty_folder_writes_table_and_report_there_and_nothing_e
     before = {file: file.stat().st_mtime_ns for file in installed.rglob("*")}
     done = run(installed, tmp_path, "sweeps.launch", "order_ablation", *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = tmp_path / "runs" / "reports" / "order_ablation"
+    report = tmp_path / "runs" / "reports" / "order_ablation-digits-smoke"
     assert {"table.md", "table.csv", "report.html", "alpha.png"} <= {file.name for file in report.iterdir()}
     assert "its numbers mean nothing" in done.stdout and "better in every seed" not in done.stdout
     for command in ("findings", "probe", "export"):
