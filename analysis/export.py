@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from analysis import results
+from analysis.folders import arguments, measured
 from analysis.protocol import fields
-from analysis.results import arguments, configs, curves, launched, load, measured, samples
+from analysis.results import configs, curves, launched, load, samples
 from analysis.scores import best_row
 from lf.core.cli import run_command
 from lf.core.errors import UserError, few
 from lf.storage.atomic import replace, replace_tensors
 
 IMAGES = 16  # exported images per cell
-HIDDEN = ("source", "asked")  # of what a launch said: paths of this machine
+HIDDEN = ("source", "asked", "launch")  # of what a launch said: paths of this machine, and its name
 
 Row = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ import json
 import pandas as pd
 
 from analysis.figures import probe
+from analysis.folders import source
 from analysis.protocol import comparable
-from analysis.results import source
 from analysis.scores import (
     KINDS,
     best_row,

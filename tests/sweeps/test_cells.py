@@ -176,7 +176,7 @@ def test_a_schedule_of_ones_own_works_through_to_the_report_also_from_another_pr
 
     small = ["budget=smoke", "data=digits", "resolution=16", "network.patch=4", "runtime.device=cpu", "workers=1"]
     run("sweeps.launch", question("late_in_a_file"), *small)
-    report = tmp_path / "runs" / "reports" / "my_sweep"
+    report = tmp_path / "runs" / "reports" / "my_sweep-digits-smoke"
     shutil.rmtree(report)
     run("analysis.figures", "my_sweep")
     assert {"paths.png", "densities.png"} <= {file.name for file in report.iterdir()}
