@@ -24,7 +24,11 @@ from lf.core.errors import UserError, few
 from lf.storage.atomic import replace, replace_tensors
 
 IMAGES = 16  # exported images per cell
-HIDDEN = ("source", "asked", "launch")  # of what a launch said: paths of this machine, and its name
+HIDDEN = (
+    "source",
+    "asked",
+    "launch",
+)  # of what a launch said: paths of this machine, and its name; words of `runtime.*` are left out, too
 
 Row = Mapping[str, Any]
 
@@ -57,7 +61,9 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
     if lost and not force:
         raise UserError(f"{folder}: its {len(before)} rows are not replaced: {'; '.join(lost)}; --force replaces them")
     replace(file, "".join(json.dumps(row) + "\n" for row in rows))
-    replace(folder / "sweep.json", json.dumps({k: v for k, v in about.items() if k not in HIDDEN}, indent=1) + "\n")
+    told = {k: v for k, v in about.items() if k not in HIDDEN}
+    told["words"] = [word for word in told.get("words", ()) if not word.startswith("runtime.")]
+    replace(folder / "sweep.json", json.dumps(told, indent=1) + "\n")
     replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     for probed in measured(frame)[:1]:
