@@ -10,11 +10,16 @@ from lf.storage.json_files import read_json
 from sweeps.cells import Launch
 from sweeps.plan import Plan
 
+LEAST = 100  # fewest steps or images of a run whose time counts: a shorter one mostly starts up
+
 
 def forecast_hours(planned: Plan, launch: Launch) -> float | None:
     """Hours that one worker would take; None if nothing was measured yet."""
     cost = rates(Path(launch.runtime.runs))
-    return (planned.steps * cost["step"] + planned.images * cost["image"]) / 3600 if cost else None
+    if not cost:
+        return None
+    seconds = planned.steps * cost["step"] + planned.images * cost["image"] + planned.evaluations * cost["evaluation"]
+    return seconds / 3600
 
 
 def forecast(planned: Plan, launch: Launch) -> str:
@@ -27,21 +32,34 @@ def forecast(planned: Plan, launch: Launch) -> str:
 
 
 def rates(runs: Path) -> dict[str, Any]:
-    """Median seconds per training step and per evaluated image, of this run store or else of the committed results.
+    """Median times of the runs of this store or else of the committed results.
+
+    Work that is done once, such as training a judge, is not taken for the cost of an image: images are timed by their
+    sampling, and what else an evaluation takes counts once for each. Runs of fewer than `LEAST` steps or images do not
+    count.
 
     Returns:
-        ``step``, ``image`` and ``source``; empty if nothing was measured yet.
+        Seconds per training ``step``, per ``image`` and per ``evaluation`` beside its images, and their ``source``;
+        empty if nothing was measured yet.
     """
     for source in (runs, SHIPPED):
         files = [*source.glob("training/*/row.json"), *source.glob("evaluation/*/row.json")]
         rows = [row for file in files if (row := read_json(file))]
         rows += [json.loads(line) for file in source.glob("*/rows.jsonl") for line in file.read_text().splitlines()]
-        steps = [row["seconds_per_step"] for row in rows if row.get("seconds_per_step")]
-        images = [row["seconds"] / row["n"] for row in rows if row.get("n") and row.get("seconds")]
-        if steps and images:
+        steps = [row["seconds_per_step"] for row in rows if _steps(row) >= LEAST]
+        scored = [row for row in rows if (row.get("n") or 0) >= LEAST and row.get("seconds")]
+        sampled = [(row, row.get("seconds_sampling", row["seconds"])) for row in scored]
+        if steps and scored:
             return {
                 "step": median(steps),
-                "image": median(images),
+                "image": median(seconds / row["n"] for row, seconds in sampled),
+                "evaluation": median(row["seconds"] - seconds for row, seconds in sampled),
                 "source": "results/" if source == SHIPPED else f"{source.name}/",
             }
     return {}
+
+
+def _steps(row: dict[str, Any]) -> float:
+    """Steps of the training that a row is of."""
+    seconds = row.get("train_seconds") or row.get("seconds") or 0.0
+    return round(seconds / row["seconds_per_step"]) if row.get("seconds_per_step") else 0.0

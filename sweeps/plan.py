@@ -21,13 +21,14 @@ class Plan:
     Attributes:
         trainings: every training and its cells.
         train_evals: the same as tasks, done or not.
-        steps, images: training steps and evaluated images that are missing, in total.
+        steps, images, evaluations: training steps, evaluated images and evaluations that are missing, in total.
     """
 
     trainings: dict[TrainingRun, list[Cell]]
     train_evals: list[TrainEval]
     steps: int
     images: int
+    evaluations: int
 
     def manifest(self, cells: Iterable[Cell]) -> dict[str, Any]:
         """The tasks of this plan and all cells of its sweep, as JSON, from which any process can find their states."""
@@ -55,7 +56,7 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
     trainings: dict[TrainingRun, list[Cell]] = {}
     for cell in cells:
         trainings.setdefault(cell.trained, []).append(cell)
-    train_evals, steps, images = [], 0, 0
+    train_evals, steps, images, evaluated = [], 0, 0, 0
     for trained, some in trainings.items():
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
@@ -68,8 +69,9 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
             train_eval.evaluations.append(Task(training, tuple(cell.evaluation for cell in part), title))
         steps += training.steps if trained.row is None else 0
         images += sum(cell.evaluation.n for cell in missing)
+        evaluated += len(missing)
         train_evals.append(train_eval)
-    return Plan(trainings, train_evals, steps, images)
+    return Plan(trainings, train_evals, steps, images, evaluated)
 
 
 def why_new(run: Run) -> str:
