@@ -23,7 +23,7 @@ from analysis.figures.style import tiles
 from analysis.findings import findings
 from analysis.folders import report_name
 from analysis.results import configs, samples
-from analysis.scores import labels, named
+from analysis.scores import named
 from lf.core.errors import UserError
 from lf.runs import revision
 
@@ -89,13 +89,6 @@ def slider(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
     return {"title": title, "streams": ["pixels"], "start": 0, "frames": frames}
 
 
-def identities(frame: pd.DataFrame) -> list[dict[str, list[str]]]:
-    """For each row of the table the ids of its ``training`` and its ``evaluation``, one per seed."""
-    cells = labels(frame)
-    groups = frame.groupby(cells, dropna=False, sort=False) if cells else [((), frame)]
-    return [{kind: list(part[f"{kind}_id"]) for kind in ("training", "evaluation")} for _, part in groups]
-
-
 def prose(text: str) -> tuple[list[Markup], list[str]]:
     """The paragraphs of a docstring, with ``code`` as such, and its indented blocks."""
     parts = [part for part in re.split(r"\n\s*\n", text.strip("\n")) if part.strip()]
@@ -140,7 +133,7 @@ def page(frame: pd.DataFrame, runs: Path | None, figures: dict[str, bytes] | Non
     try:
         table = tables.for_a_reader(frame, lambda s: STAR + s)
         figures = figures or {name: png(figure) for name, figure in draw(frame, runs).items()}
-        parts |= {"table": table, "ids": identities(frame), "rules": rules(frame, table)}
+        parts |= {"table": table, "ids": tables.identities(frame), "rules": rules(frame, table)}
         parts["compared"] = inline(compared(frame))
         parts["figures"] = [(uri(data), shown_width(data), to_see(name, frame)) for name, data in figures.items()]
         parts |= {"findings": findings(frame), "published": tables.published(frame)}

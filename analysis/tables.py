@@ -68,6 +68,13 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
+def identities(frame: pd.DataFrame) -> list[dict[str, list[str]]]:
+    """For each row of the table the ids of its ``training`` and its ``evaluation``, one per seed."""
+    cells = labels(frame)
+    groups = frame.groupby(cells, dropna=False, sort=False) if cells else [((), frame)]
+    return [{kind: list(part[f"{kind}_id"]) for kind in ("training", "evaluation")} for _, part in groups]
+
+
 def best(shown: pd.DataFrame, name: str) -> set[object]:
     """Rows of `table` whose score is the best of its kind (`KINDS`), by more than the spread to the second.
 
@@ -169,12 +176,20 @@ def latex(frame: pd.DataFrame) -> str:
     )
 
 
+def _with_identities(frame: pd.DataFrame) -> pd.DataFrame:
+    """`table`, and at its end the identities of the ``training`` and the ``evaluation`` of each seed."""
+    shown = table(frame)
+    for kind in ("training", "evaluation"):
+        shown[kind] = [" ".join(ids[kind]) for ids in identities(frame)]
+    return shown
+
+
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes ``table.md``, ``table.tex``, ``table.csv`` and, with several seeds, ``pairs.csv``; returns the files."""
     made = {
         "table.md": markdown(frame) + "\n",
         "table.tex": latex(frame),
-        "table.csv": table(frame).to_csv(index=False),
+        "table.csv": _with_identities(frame).to_csv(index=False),
     }
     if frame.seed.nunique() > 1:
         made["pairs.csv"] = pairs(frame).to_csv(index=False, float_format="%.4g")
