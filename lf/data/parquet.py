@@ -214,7 +214,7 @@ def _open(file: Path) -> Any:
         raise UserError("parquet: the package pyarrow is not installed; pip install pyarrow") from None
     try:
         return ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(_fault(file, error)) from None
 
 
@@ -226,7 +226,7 @@ def _values(file: Path, column: str) -> Iterator[Any]:
         for batch in _open(file).iter_batches(READ, columns=[column]):
             for value in batch.column(0):
                 yield value.as_py()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(_fault(file, error)) from None
 
 

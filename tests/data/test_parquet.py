@@ -135,6 +135,11 @@ ONE = pictures([0])
         ({"image": ONE, "label": [[1, 2]]}, [], "column label, row 0: must be a whole number or a name, not [1, 2]"),
         ({"image": ONE, "label": [0.5]}, [], "not 0.5"),
         ({"image": ONE, "label": ["  "]}, [], "1 to 200 printable characters"),
+        (
+            {"image": ONE, "label": pa.array([b"\xff"]).view(pa.string())},
+            [],
+            "cannot be read as parquet: 'utf-8' codec",
+        ),
         ({"image": pa.array([], pa.binary())}, [], "no images in"),
     ],
 )
