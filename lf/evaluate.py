@@ -28,6 +28,7 @@ from lf.core.distributed import World, join
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
+from lf.data import shards
 from lf.metrics import JUDGE, SOURCES, Extractor, Judge, Reference, Space, joined, protocol, scores
 from lf.metrics.reconstruction import reconstruction
 from lf.model.denoiser import LatentForcing
@@ -36,6 +37,8 @@ from lf.storage.atomic import replace_tensors
 from lf.storage.cache import made_once
 
 KEPT_IMAGES = 64  # images saved with the row
+SMALL = 64  # pixels; images of up to this side are scored by a judge
+JUDGED_BYTES = 2**31  # most bytes of images for a judge
 S = TypeVar("S", bound=Sampling)
 
 
@@ -202,10 +205,31 @@ def real(judge: Judge, source: Source, n: int) -> dict[str, float]:
     return {name: value.item() for name, value in found.items()} | {"n": float(min(n, len(test)))}
 
 
-def protocol_for(name: str) -> dict[str, Any]:
-    """Default evaluation settings for the data ``name``: those of a preset on such data."""
-    small = name.partition(":")[0] in ("shapes", "digits", "folder")
-    return preset("shapes" if small else "imagenet256")["evaluation"]
+def protocol_for(source: Source) -> dict[str, Any]:
+    """Default evaluation settings for images of this size: those of preset ``shapes`` or ``imagenet256``."""
+    return preset("shapes" if _judged(source) else "imagenet256")["evaluation"]
+
+
+def _judged(source: Source) -> bool:
+    """Whether images are small, and few enough for the memory, in which the judge of the toy data needs them."""
+    kind, _, place = source.data.partition(":")
+    if kind not in ("folder", "shards") or source.resolution > SMALL:
+        return kind in data.WORDS
+    try:
+        n = len(shards.find(place, source.runtime.cache)[1]["label"]) if kind == "shards" else 0
+    except UserError:  # they were moved, and may not be needed
+        return False
+    return n * 3 * source.resolution**2 <= JUDGED_BYTES
+
+
+def _told(source: Source, config: Evaluation, argv: list[str]) -> None:
+    """Says how own images are scored, unless the words do."""
+    if ":" in source.data and not any(word.startswith(("features=", "preset=")) for word in argv):
+        features = f"[{','.join(config.features)}]"
+        sys.stderr.write(
+            f"data={source.data}: its images of {source.resolution} px are scored with features={features} "
+            f"n={config.n} steps={config.steps}; these words change it\n"
+        )
 
 
 def defaults_of(trained: TrainingRun) -> dict[str, Any]:
@@ -248,8 +272,10 @@ class Command(Evaluation, Asked):
 
 def main(argv: list[str]) -> None:
     trained = asked_run(argv, __doc__, Command)
-    base = merge(protocol_for(trained.training.data), defaults_of(trained))
+    base = merge(protocol_for(trained.training), defaults_of(trained))
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
+    if join(config.runtime.torch_device).rank == 0:
+        _told(trained.training, config, argv)
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))

@@ -138,7 +138,7 @@ ONE = pictures([0])
         (
             {"image": ONE, "label": pa.array([b"\xff"]).view(pa.string())},
             [],
-            "cannot be read as parquet: 'utf-8' codec",
+            "as parquet: 'utf-8' codec",
         ),
         ({"image": pa.array([], pa.binary())}, [], "no images in"),
     ],
