@@ -16,7 +16,7 @@ import pandas as pd
 
 from lf.config import Evaluation
 from lf.config.schema import stream_names
-from lf.core.cli import Parser
+from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError, nearest
 from lf.core.plugins import from_file
 from lf.storage.json_files import read_json
@@ -265,9 +265,9 @@ def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:
-    """The rows, output folder and run store of a command's words ``NAME [RUNS]``.
+    """The rows, output folder and run store of a command's words ``NAME [runs=FOLDER]``.
 
-    The folder is ``RUNS/reports/NAME``; it is ``results/NAME`` only if RUNS is the word ``results``.
+    The folder is ``FOLDER/reports/NAME``; it is ``results/NAME`` only if FOLDER is the word ``results``.
 
     Args:
         argv: the words.
@@ -288,8 +288,8 @@ def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path |
 
 
 def arguments(doc: str | None, meaning: str = "run store; by default runs") -> Parser:
-    """A parser of a command's words ``NAME [RUNS]``."""
+    """A parser of a command's words ``NAME [runs=FOLDER]``."""
     parser = Parser(doc)
     parser.add_argument("name", metavar="NAME", help="sweep, guidance-ID or run-ID")
-    parser.add_argument("runs", metavar="RUNS", nargs="?", type=Path, default=Path("runs"), help=meaning)
+    parser.add_argument("runs", metavar="runs=FOLDER", nargs="?", type=store_of, default=Path("runs"), help=meaning)
     return parser

@@ -23,7 +23,7 @@ from lf import data
 from lf.config import DEFAULTS, DataName, Evaluation, Sampling, ScoringConfig, Source, preset
 from lf.config.cli import config_over_preset
 from lf.core import preemption
-from lf.core.cli import run_command
+from lf.core.cli import asks_help, run_command
 from lf.core.distributed import World, join
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, merge
@@ -251,10 +251,12 @@ def fitted(asked: S, trained: TrainingRun, argv: list[str]) -> S:
     return asked.model_copy(update={"steps": steps})
 
 
-def asked_run(argv: list[str], doc: str | None, explained: type[BaseModel]) -> TrainingRun:
-    """The training run that a command's ``run=`` names."""
-    words = [word for word in argv if word.startswith(("run=", "data=", "runtime.", "-"))]
-    asked = config_over_preset(words, Asked, "evaluation", doc, {}, explained)
+def asked_run(argv: list[str], doc: str | None, model: type[BaseModel], base: dict[str, Any] | None) -> TrainingRun:
+    """The training run that a command's ``run=`` names; ``--help`` without one shows the values of ``base``."""
+    if asks_help(argv) and not any(word.startswith("run=") for word in argv):
+        config_over_preset(argv, model, "evaluation", doc, base)
+    words = [word for word in argv if word.startswith(("run=", "runs=", "data=", "runtime."))]
+    asked = config_over_preset(words, Asked, "evaluation", doc, {})
     return find_training(asked.run, asked.runtime, asked.data)
 
 
@@ -271,7 +273,7 @@ class Command(Evaluation, Asked):
 
 
 def main(argv: list[str]) -> None:
-    trained = asked_run(argv, __doc__, Command)
+    trained = asked_run(argv, __doc__, Command, None)
     base = merge(protocol_for(trained.training), defaults_of(trained))
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
     if join(config.runtime.torch_device).rank == 0:

@@ -28,7 +28,7 @@ class Command(Sampling, Asked):
 
 
 def main(argv: list[str]) -> None:
-    trained = asked_run(argv, __doc__, Command)
+    trained = asked_run(argv, __doc__, Command, {})
     base = {key: value for key, value in defaults_of(trained).items() if key in Command.model_fields}
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
     _check_out(Path(config.out))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from lf.config import Evaluation, Training, preset
+from lf.core.cli import help_of
 from lf.core.errors import UserError
 from lf.core.parsing import Strict, merge, parse
 from lf.core.runtime import Runtime
@@ -188,6 +189,14 @@ class Launch(Strict):
                 continue  # without labels, both passes of CFG are equal
             evaluation = self.evaluate(guidance=guidance, **fixed)
             yield Cell({**labels, "guidance": guidance["kind"], "seed": training.seed}, training, evaluation)
+
+    def explained(self) -> list[str]:
+        """Its keys with their values, and those of its trainings, as lines for ``--help``."""
+        return [
+            *help_of(Launch, dict(self), without=("training", "runtime")),
+            *help_of(Training, dict(self.train()), without=("seed", "runtime")),
+            *help_of(Runtime, dict(self.resolved), "runtime."),
+        ]
 
     def placed(self, profile: Cluster) -> "Launch":
         """The same launch, with the run store and the data sets of a cluster's profile."""

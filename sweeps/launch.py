@@ -227,7 +227,7 @@ def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, secon
 
 
 def main(argv: list[str]) -> None:
-    parser = Parser(__doc__, Launch, Training)
+    parser = Parser(__doc__, lambda words: settings(words).explained())
     parser.add_argument("sweep", nargs="?", metavar="NAME", help="name of the question, or my_sweep.py")
     parser.add_argument("--list", action="store_true", help="list the questions")
     parser.add_argument("--all", action="store_true", help="every question, one after the other")
