@@ -1,4 +1,4 @@
-"""`python -m analysis.export NAME [runs folder]`: copies a sweep's rows, configs, curves and some images to results/.
+"""`python -m analysis.export NAME [runs=FOLDER]`: copies a sweep's rows, configs, curves and some images to results/.
 
     python -m analysis.export order_ablation
     python -m analysis.export order_ablation --force

@@ -1,12 +1,13 @@
-"""`python -m analysis.probe NAME [runs folder]`: measures one trained network.
+"""`python -m analysis.probe NAME [runs=FOLDER]`: measures one trained network.
 
     python -m analysis.probe order_ablation
+    python -m analysis.probe order_ablation runs=/data/lf/runs
 
 It measures the prediction of each stream over all pairs of times. The network is one with a latent, of the sweep's
 first seed; if possible an `independent` one, which was trained at all pairs of times. On held-out images, over the
 square of times (t of the pixels, t of the latents), it measures how well each stream is predicted, and how much of the
 image's edges the prediction keeps. It also records one trajectory of all streams. The arrays are written to
-``RUNS/reports/NAME/measured.safetensors``, with this command in the header; `analysis.export` copies them to
+``FOLDER/reports/NAME/measured.safetensors``, with this command in the header; `analysis.export` copies them to
 ``results/``.
 """
 

@@ -1,6 +1,7 @@
-"""`python -m analysis.report NAME [runs folder]`: writes a sweep's report as one self-contained HTML file.
+"""`python -m analysis.report NAME [runs=FOLDER]`: writes a sweep's report as one self-contained HTML file.
 
     python -m analysis.report order_ablation
+    python -m analysis.report order_ablation runs=results  # committed rows
 
 It has question, protocol, table (a click on a column sorts it), figures, images with a slider along the path or over
 the cells, the differences between the cells' configs, and failures.

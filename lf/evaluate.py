@@ -263,7 +263,7 @@ def asked_run(argv: list[str], doc: str | None, model: type[BaseModel], base: di
 class Asked(Strict):
     """The run to evaluate, where its data is, and the runtime."""
 
-    run: str = Field(description="training run: id or folder")
+    run: str = Field(description="training run: id or its start, folder, or cell (python -m lf.runs)")
     data: DataName = Field("", description="where the training's images are now; by default where they were")
     runtime: Runtime = Runtime()
 

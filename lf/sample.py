@@ -1,6 +1,7 @@
 """`python -m lf.sample run=ID [out=samples.png] [n=16] [key=value …]`: samples a grid of images.
 
-    python -m lf.sample run=ID path=shifted path.alpha=16 n=64
+    python -m lf.sample run=ID n=64 out=grid.png
+    python -m lf.sample run=ID path=shifted path.alpha=16 label=3
 
 The same run, seed and path give the same images.
 """

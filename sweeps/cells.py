@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from lf.core.parsing import Strict, merge, parse
 from lf.core.runtime import Runtime
 from lf.encoders import Encoder
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
+from lf.runs.words import meant
 from sweeps.jobs.profile import Cluster
 from sweeps.presets import ABLATION, GUIDED, MODELS, SMOKE
 
@@ -61,32 +61,13 @@ def titled(labels: Mapping[str, Any]) -> str:
 
 
 def matches(cell: Cell, words: str) -> bool:
-    """Whether a cell is meant by ``words``: parts of its title or of its labels, separated by commas.
+    """Whether a cell is meant by ``words``: parts of its title or of its labels (`lf.runs.words.meant`).
 
-    Words and values are compared as a whole, and numbers by value: ``alpha 4`` and ``shifted 4``, but neither means
-    alpha 16. An identity of its training or evaluation, or the first characters of one, is also understood.
+    An identity of its training or evaluation, or the first characters of one, is also understood.
     """
     if len(words) >= ID and any(run.id.startswith(words) for run in (cell.run, cell.trained)):
         return True
-    labelled = " ".join(f"{name} {value}" for name, value in cell.labels.items())
-    texts = [_words(cell.title), _words(labelled)]
-    return all(any(_contains(text, _words(part)) for text in texts) for part in words.split(","))
-
-
-def _words(text: str) -> list[str | float]:
-    return [_number(word) for word in text.replace("=", " ").split()]
-
-
-def _number(word: str) -> str | float:
-    """``1/4`` and ``0.25`` as 0.25, to as many digits as a title has; another word as it is."""
-    try:
-        return float(f"{float(Fraction(word) if '/' in word else word):.6g}")
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return word
-
-
-def _contains(text: list[str | float], part: list[str | float]) -> bool:
-    return any(text[i : i + len(part)] == part for i in range(len(text) - len(part) + 1))
+    return meant(words, [cell.title, " ".join(f"{name} {value}" for name, value in cell.labels.items())])
 
 
 def _seeds(value: Any) -> Any:

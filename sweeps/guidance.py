@@ -7,11 +7,11 @@ It searches scales, intervals, latent shift and kind of guidance.
     python -m lf.evaluate run=RUN \\
         preset=runs/sweeps/guidance-ID/guidance.yaml    # the best settings
 
-RUN is a training's id, its folder or the checkpoint in it. The first trial is unguided; then come ``points``, a coarse
-grid over the scales, and the proposals of a Gaussian process. A trial takes as long as ``lf.evaluate`` on one worker;
-an evaluation that exists already is reused. All trials use the same noise. The same command resumes the search; a
-larger ``trials`` extends it. The folder ``runs/sweeps/guidance-ID`` holds the study (``study.journal``, for
-optuna-dashboard), the trials as rows, the best settings as presets, and Optuna's plots.
+RUN is a training's id, its folder or its cell (``python -m lf.runs``). The first trial is unguided; then come
+``points``, a coarse grid over the scales, and the proposals of a Gaussian process. A trial takes as long as
+``lf.evaluate`` on one worker; an evaluation that exists already is reused. All trials use the same noise. The same
+command resumes the search; a larger ``trials`` extends it. The folder ``runs/sweeps/guidance-ID`` holds the study
+(``study.journal``, for optuna-dashboard), the trials as rows, the best settings as presets, and Optuna's plots.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ QUESTION = "Which guidance suits a trained network? Scales, intervals, latent sh
 
 def main(argv: list[str]) -> None:
     parser = Parser(__doc__, lambda words: help_of(SearchLaunch, overrides(words)))
-    parser.add_argument("run", metavar="RUN", help="training run: id, folder or checkpoint")
+    parser.add_argument("run", metavar="RUN", help="training run: id or its start, folder, or cell")
     for name in ("trials", "workers", "executor"):
         parser.add_argument(f"--{name}", help=f"short for {name}=…")
     parser.add_argument("words", nargs="*", metavar="key=value")

@@ -182,7 +182,7 @@ def workers_of(asked: Launch) -> int:
 def _show(name: str, asked: Launch, planned: Plan) -> None:
     """Prints the plan: every training with its cells, which runs exist, what makes the others new, and a forecast."""
     table = Table(
-        "training", "state", "cells", "done", "new because of", title=f"{name}, preset {asked.preset}", box=None
+        "run", "training", "state", "cells", "done", "new because of", title=f"{name}, preset {asked.preset}", box=None
     )
     for (trained, cells), train_eval in list(zip(planned.trainings.items(), planned.train_evals, strict=True))[
         :MOST_ROWS
@@ -192,7 +192,9 @@ def _show(name: str, asked: Launch, planned: Plan) -> None:
         reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
         title = train_eval.train.title if train_eval.train else cells[0].title
         done = str(len(cells) - len(missing))
-        table.add_row(title, "cached" if now == "done" else now, str(len(cells)), done, reason)
+        table.add_row(
+            trained.id[: state.SHORT], title, "cached" if now == "done" else now, str(len(cells)), done, reason
+        )
     console.print(table)
     if len(planned.trainings) > MOST_ROWS:
         console.print(f"and {len(planned.trainings) - MOST_ROWS:,} more trainings")

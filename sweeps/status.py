@@ -1,6 +1,7 @@
 """`python -m sweeps.status NAME [--watch] [--all] [runs=FOLDER]`: the state of a sweep.
 
     python -m sweeps.status order_ablation --watch
+    python -m sweeps.status order_ablation runs=/data/lf/runs
 
 It shows state, step, loss, time left and last error of every task, on any machine with access to the run store.
 """
@@ -36,8 +37,8 @@ COLOURS = {
 def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, State], everything: bool) -> Group:
     """One line per task, failures first, and a line with the totals."""
     counts = Counter(now.name for now in found.values())
-    table = Table("#", "state", "what", "step", "loss", "left", "note", box=None, pad_edge=False)
-    table.columns[2].overflow = table.columns[6].overflow = "fold"
+    table = Table("#", "run", "state", "what", "step", "loss", "left", "note", box=None, pad_edge=False)
+    table.columns[3].overflow = table.columns[7].overflow = "fold"
     numbered = sorted(enumerate(manifest["units"]), key=lambda pair: ORDER.index(found[pair[1]["key"]].name))
     shown = [pair for pair in numbered if everything or found[pair[1]["key"]].name not in ("done", "new", "pending")]
     shown = shown or numbered
@@ -47,7 +48,16 @@ def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, S
         step = f"{now.step:,}/{task['steps']:,}" if now.step else ""
         loss = "" if now.loss is None else f"{now.loss:.4f}"
         what, note = Text(f"{task['kind']} {task['title']}"), Text(now.note)
-        table.add_row(str(number), Text(now.name, COLOURS.get(now.name, "")), what, step, loss, left, note)
+        table.add_row(
+            str(number),
+            task["training"][: state.SHORT],
+            Text(now.name, COLOURS.get(now.name, "")),
+            what,
+            step,
+            loss,
+            left,
+            note,
+        )
     hidden = len(numbered) - len(shown if everything else shown[:MOST_LINES])
     total = ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
     rows = _cells_done(sweep.parents[1], manifest, found)

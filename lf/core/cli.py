@@ -70,8 +70,8 @@ def config_from(
     if not asks_help(argv) and (len(argv) < positional or any("=" in word for word in argv[:positional])):
         raise UserError(f"usage: {usage_of(doc)}; --help lists the keys")
     given = overrides(keys)
-    if "runs" in model.model_fields and (store := given.pop("runtime", {}).get("runs")):  # it has no other runtime
-        given["runs"] = store
+    if "runs" in model.model_fields and set(given.get("runtime", ())) == {"runs"}:  # it has no other runtime
+        given["runs"] = given.pop("runtime")["runs"]
     values = merge(base or {}, given)
     if asks_help(argv):
         show_help(doc, help_of(model, values), title)

@@ -64,7 +64,8 @@ class Preparing(BaseModel):
     background: str = optional(USUAL.background, description="colour under transparent pixels, as CSS names it")
     exif: bool = optional(USUAL.exif, description="turn images as their EXIF orientation says")
     max_pixels: int = Field(USUAL.max_pixels, ge=1, description="largest image, in pixels, that is decoded")
-    root: str = Field("runs/cache/torchvision", description="folder of torchvision's data sets")
+    root: str = Field("", description="folder of torchvision's data sets; by default in the cache of the run store")
+    runs: str = Field("runs", description="folder of the run store")
 
     @field_validator("background")
     @classmethod
@@ -199,7 +200,7 @@ def _exit_with_parent() -> None:
 
 def find(source: str, config: Preparing) -> Source:
     """The images of SOURCE. Raises `UserError` if there are none."""
-    root = config.root
+    root = config.root or str(Path(config.runs).expanduser() / "cache" / "torchvision")
     kind, _, place = named(source).partition(":")
     if kind == "folder":
         found = open_folder(place)

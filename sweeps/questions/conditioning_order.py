@@ -17,7 +17,7 @@ from sweeps.cells import Cell, Launch
 
 LATENTS: dict[str, tuple[tuple[dict[str, Any], ...], ...]] = {
     "shapes": (({"name": "tiny"},), ({"name": "tiny"}, {"name": "pixels", "cells": 2})),
-    "imagenet256": (({"name": "dinov2"},), ({"name": "dinov2"}, {"name": "pixels"})),
+    "imagenet256": (({"name": "dinov2"},), ({"name": "dinov2"}, {"name": "pixels", "unit": True})),
 }
 
 

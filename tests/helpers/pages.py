@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"]
 SHELL, CHECKED = ("bash", "sh"), ("bash", "sh", "python", "toml", "yaml", "text")
 COMMANDS = (
-    "lf.train", "lf.train_tokenizer", "lf.sample", "lf.evaluate", "lf.convert", "lf.data.prepare",
+    "lf.train", "lf.train_tokenizer", "lf.sample", "lf.evaluate", "lf.convert", "lf.runs", "lf.data.prepare",
     "lf.encoders.cache", "lf.encoders.whiten", "lf.metrics.make_reference",
     "sweeps.launch", "sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry", "sweeps.guidance",
     "analysis", "analysis.export", "analysis.tables", "analysis.figures", "analysis.findings", "analysis.probe",

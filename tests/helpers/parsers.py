@@ -154,6 +154,7 @@ PARSERS: dict[str, Callable[[list[str]], None]] = {
     "lf.sample": _sample,
     "lf.evaluate": _evaluate,
     "lf.convert": _convert,
+    "lf.runs": lambda words: void(command("lf.runs").asked(words)),
     "lf.data.prepare": _over("lf.data.prepare", "Preparing"),
     "lf.encoders.cache": _over("lf.encoders.cache", "Caching"),
     "lf.encoders.whiten": _whiten,

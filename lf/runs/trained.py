@@ -1,0 +1,97 @@
+"""Training runs: the run of a config, and runs that are found by name."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lf import data
+from lf.config import Training
+from lf.config.schema import training_of
+from lf.core.errors import UserError, few, nearest
+from lf.core.runtime import Runtime
+from lf.encoders import Encoder
+from lf.runs.identity import identity_of, stored
+from lf.runs.listing import entries
+from lf.runs.run import Run
+
+
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A training's folder: in this store, or written by `lf.convert` or ``save_pretrained``."""
+
+    training: Training = field(compare=False)
+
+    @property
+    def id(self) -> str:
+        return identity_of(self.config)
+
+    def check_data(self) -> None:
+        """Raises `UserError` unless the data is what the network was trained on, as far as this is known."""
+        trained_on, source = self.config.get("data_digest"), self.training
+        try:
+            found = data.digest(source.data, source.resolution)
+        except UserError as error:
+            raise UserError(f"run={self.id}: {error}; if the images were moved, give data=") from None
+        if trained_on and found != trained_on:
+            raise UserError(
+                f"run={self.id}: data={source.data} is not what it was trained on (digest {found} instead of "
+                f"{trained_on}): images were added, removed or replaced; give data= with those of the training"
+            )
+
+
+def training_run(config: Training) -> TrainingRun:
+    """The run of the training ``config``, finished or not.
+
+    Its identity: the config and the data's digest. Where the config names files, their contents count, not their paths:
+    the same images and weights, found elsewhere, are the same run.
+    """
+    what = config.model_dump(mode="json", exclude={"runtime"})
+    contents = {f"{at}.{key}": value for at, encoder in _encoders(config) for key, value in encoder.contents().items()}
+    folder, what = stored(Path(config.runtime.runs) / "training", what, config, contents)
+    return TrainingRun(folder, what, config)
+
+
+def _encoders(config: Training) -> Iterator[tuple[str, Encoder]]:
+    """Every encoder, and its place in the config."""
+    yield from ((f"latents.{number}", encoder) for number, encoder in enumerate(config.latents))
+    if config.repa:
+        yield "repa", config.repa
+
+
+def find_training(name: str, runtime: Runtime, images: str = "") -> TrainingRun:
+    """A training run by name.
+
+    Args:
+        name: its folder, its identity or the unique start of one, or what it is: ``tiny cascaded seed 0``, or the name
+            of a sweep's cell, ``order_ablation: tiny cascaded seed 0``.
+        runtime: has the run store.
+        images: where its data is now, as in ``data=``; empty: where it was.
+
+    Raises:
+        UserError: there is no such run, or several are meant.
+    """
+    folder = _found(name, Path(runtime.runs))
+    training = training_of(folder, runtime=runtime.model_dump(), **({"data": images} if images else {}))
+    return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
+
+
+def _found(name: str, runs: Path) -> Path:
+    """The folder of the training that ``name`` means."""
+    for folder in (Path(name), runs / "training" / name):
+        if name and (folder / "config.json").exists():
+            return folder
+    every = [entry for entry in entries(runs) if entry.state != "archived"]
+    there = [entry for entry in every if entry.kind == "training"]
+    if not there:
+        raise UserError(f"run={name}: no such training run; {runs / 'training'} has none yet")
+    meant = [entry for entry in every if name and entry.means([name])]
+    of = {entry.needs[0] for entry in meant if entry.needs}  # the cell of one path of a training
+    found = [entry for entry in meant if entry.kind == "training"] or [entry for entry in there if entry.id in of]
+    if len(found) > 1:
+        told = few([f"{entry.id} ({entry.what})" for entry in found])
+        raise UserError(f"run={name}: is not one run but {len(found)}: {told}; `python -m lf.runs` lists them")
+    if not found:
+        ids = nearest(name, [entry.id for entry in there])
+        raise UserError(f"run={name}: no such training run; {ids}; `python -m lf.runs` lists them")
+    return found[0].folder
