@@ -57,11 +57,12 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
         shared = {key: value for key, value in some[0].labels.items() if all(c.labels.get(key) == value for c in some)}
-        train_eval = TrainEval(Task(training, (), titled(shared)))
+        named = titled(shared) or f"training {trained.id[:8]}"  # its cells may have no label in common
+        train_eval = TrainEval(Task(training, (), named))
         share = evaluations or len(some)
         for start in range(0, len(some), share):  # all of them, done or not, so that the keys of tasks do not change
             part = some[start : start + share]
-            title = part[0].title if len(part) == 1 else f"{titled(shared)}, {len(part)} paths"
+            title = part[0].title if len(part) == 1 else f"{named}, {len(part)} paths"
             train_eval.evaluations.append(Task(training, tuple(cell.evaluation for cell in part), title))
         steps += training.steps if trained.row is None else 0
         images += sum(cell.evaluation.n for cell in missing)
