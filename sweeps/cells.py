@@ -111,7 +111,7 @@ class Launch(Strict):
         training, evaluation: the command's changes to the preset.
     """
 
-    preset: str = "shapes"
+    preset: str = Field("shapes", description="what the question builds on: shapes, imagenet256 or a file")
     seeds: Seeds = Field((0,), min_length=1, description="1; 0,1,2; or 0-99 for a hundred")
     training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")

@@ -6,11 +6,13 @@ Imports no torch.
 import argparse
 import inspect
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -181,13 +183,26 @@ def help_of(
             continue
         name = value.name if isinstance(value, Plugin) else "" if values is None else typed(value)
         head = f"  {prefix + key:<26} {name:<9}"
-        about = textwrap.wrap(field.description or "", COLUMNS - INDENT, break_on_hyphens=False)
+        about = textwrap.wrap(_meaning(model, key), COLUMNS - INDENT, break_on_hyphens=False)
         first = [] if len(head) < INDENT else [head.rstrip()]
         lines += [*first, *(f"{'' if first or n else head:<{INDENT}}{line}" for n, line in enumerate(about))]
         lines += [head.rstrip()] if not about and not first else []
         if isinstance(value, Plugin):
             lines += help_of(type(value), dict(value), f"{prefix}{key}.", without=("name",))
+        for each in value if isinstance(value, tuple) else ():
+            if isinstance(each, Plugin):
+                lines += help_of(type(each), dict(each), f"{each.name}: ", without=("name",))
     return lines
+
+
+def _meaning(model: type[BaseModel], key: str) -> str:
+    """What a key means: its description, or that of the class it is inherited from, and the words that it takes."""
+    fields = [getattr(kind, "model_fields", {}).get(key) for kind in model.__mro__]
+    about: str = next((field.description for field in fields if field and field.description), "")
+    annotation = model.model_fields[key].annotation
+    words = get_args(annotation) if get_origin(annotation) is Literal else ()
+    named = all(re.search(rf"\b{word}\b", about) for word in words)
+    return about if named else "; ".join(filter(None, [f"{', '.join(words[:-1])} or {words[-1]}", about]))
 
 
 def _in_force(field: FieldInfo, key: str, values: Mapping[str, Any]) -> Any:
@@ -195,10 +210,10 @@ def _in_force(field: FieldInfo, key: str, values: Mapping[str, Any]) -> Any:
     if key not in values:
         return "" if field.is_required() else field.get_default(call_default_factory=True)
     kind: Any = Annotated[field.annotation, *(field.metadata or [None])]
-    try:
-        return TypeAdapter(kind).validate_python(values[key])
-    except ValidationError:
-        return values[key]
+    for value in (values[key], [values[key]]):  # one of a list may be given alone
+        with suppress(ValidationError):
+            return TypeAdapter(kind).validate_python(value)
+    return values[key]
 
 
 def typed(value: Any) -> str:

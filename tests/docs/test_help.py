@@ -42,6 +42,9 @@ def test_a_help_text_fits_80_columns_and_shows_two_examples(name: str, capsys: p
     assert len(examples) >= (1 if name == "analysis" else 2)  # it takes no words
     keys = [line.split()[0] for line in lines if re.match(r"  [a-z_.]+ ", line)]
     assert len(keys) == len({*keys})
+    first = next((n for n, line in enumerate(lines) if line.startswith("Keys, values")), len(lines))
+    begun = [n for n, line in enumerate(lines) if n > first and re.match(r"  \S", line)]
+    assert all(len(lines[n]) > 39 or lines[n + 1].startswith(" " * 39) for n in begun)  # each has a meaning
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,8 @@ def test_a_help_text_says_how_the_run_store_is_named(name: str, capsys: pytest.C
         ("lf.train", "", {"steps": "4000", "network.width": "128", "ema": "[0.998]", "runtime.workers": "2"}),
         ("lf.train", "preset=lf_l_imagenet256 batch=256", {"steps": "100080", "batch": "256", "network.width": "1024",
          "latents": "[dinov2]", "schedule": "cascaded", "schedule.p_latent": "0.4", "runtime.workers": "8"}),
-        ("lf.train", "latents=[{name: pixels, cells: 2}] label_dropout=1", {"latents": "[{name: pixels, cells: 2}]"}),
+        ("lf.train", "latents=[{name: pixels, cells: 2}]", {"pixels: cells": "2", "pixels: unit": "false"}),
+        ("lf.train", "latents=tiny", {"latents": "[tiny]", "tiny: steps": "600"}),
         ("lf.evaluate", "", {"n": "1000", "features": "[judge]", "solver": "heun_per_stream", "run": ""}),
         ("lf.evaluate", "preset=imagenet256", {"n": "10000", "features": "[inception-v3-compat,clip-vit-b-32]"}),
         ("lf.evaluate", "run=ID", {"run": "ID", "n": "10000"}),
