@@ -222,14 +222,20 @@ def _judged(source: Source) -> bool:
     return n * 3 * source.resolution**2 <= JUDGED_BYTES
 
 
-def _told(source: Source, config: Evaluation, argv: list[str]) -> None:
-    """Says how own images are scored, unless the words do."""
-    if ":" in source.data and not any(word.startswith(("features=", "preset=")) for word in argv):
-        features = f"[{','.join(config.features)}]"
-        sys.stderr.write(
-            f"data={source.data}: its images of {source.resolution} px are scored with features={features} "
-            f"n={config.n} steps={config.steps}; these words change it\n"
-        )
+def _told(trained: TrainingRun, config: Evaluation, argv: list[str]) -> None:
+    """Says how own images will be scored, unless the words do. Raises `UserError` if they are not there."""
+    source = trained.training
+    if ":" not in source.data or any(word.startswith(("features=", "preset=")) for word in argv):
+        return
+    if trained.row is None or evaluation_run(trained, config).row is not None:
+        return
+    if config.needs_data:
+        trained.check_data()
+    features = f"[{','.join(config.features)}]"
+    sys.stderr.write(
+        f"data={source.data}: its images of {source.resolution} px are scored with features={features} n={config.n} "
+        f"steps={config.steps}; these words change it\n"
+    )
 
 
 def defaults_of(trained: TrainingRun) -> dict[str, Any]:
@@ -277,7 +283,7 @@ def main(argv: list[str]) -> None:
     base = merge(protocol_for(trained.training), defaults_of(trained))
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
     if join(config.runtime.torch_device).rank == 0:
-        _told(trained.training, config, argv)
+        _told(trained, config, argv)
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))
