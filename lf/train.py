@@ -156,7 +156,8 @@ def _told(run: TrainingRun) -> str:
     if other is None or not other.changes:
         return ""
     if other.changes.keys() == {"steps"}:
-        return f"training {run.id}: is new; {other.run.id} differs only in steps ({other.told}), and is not continued"
+        more = f"; steps={other.changes['steps'][0]} continues it" if other.run.state == "begun" else ""
+        return f"training {run.id}: is new; {other.run.id} differs only in {other.told}, and is not continued{more}"
     return f"training {run.id}: is new; the most similar one, {other.run.id}, differs in {other.told}"
 
 

@@ -13,8 +13,8 @@ from lf.runs import most_similar, training_run, why_new
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["steps=3"], "{first} differs only in steps (steps 2→3), and is not continued"),
-        (["steps=1"], "{first} differs only in steps (steps 2→1), and is not continued"),
+        (["steps=3"], "{first} differs only in steps 2→3, and is not continued"),
+        (["steps=1"], "{first} differs only in steps 2→1, and is not continued"),
         (["steps=3", "seed=1"], "the most similar one, {first}, differs in seed 0→1, steps 2→3"),
         (["lr=0.1"], "the most similar one, {first}, differs in lr 0.001→0.1"),
     ],
@@ -39,6 +39,10 @@ def test_a_training_that_has_begun_says_that_it_resumes(tmp_path: Path, capsys: 
     train.main(words)
     (run,) = (tmp_path / "training").iterdir()
     (run / "row.json").unlink()
+    train.main([*words, "steps=3"])
+    assert (
+        f"{run.name} differs only in steps 2→3, and is not continued; steps=2 continues it\n" in capsys.readouterr().err
+    )
     train.main(words)
     assert f"training {run.name}: resumes from its last checkpoint\n" in capsys.readouterr().err
 
