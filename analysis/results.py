@@ -19,6 +19,7 @@ from lf.config.schema import stream_names
 from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError, nearest
 from lf.core.plugins import from_file
+from lf.runs import training_folder
 from lf.storage.json_files import read_json
 
 RESULTS = Path("results")  # of the working folder: what `analysis.export` writes
@@ -48,7 +49,7 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     found = launched(sweep, runs)
     about, rows = found or _committed(sweep) or (None, [])
     if about is None:
-        known = [*committed_names("*"), *(f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json"))]
+        known = {*committed_names("*"), *(f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json"))}
         raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
     frame = pd.DataFrame(rows)
     labels: dict[str, None] = {}
@@ -177,8 +178,8 @@ def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[s
     if runs is None:
         return None
     manifest = _read(runs / "sweeps" / sweep / "sweep.json")
-    run = sweep.removeprefix("run-")
-    if not manifest and run != sweep and (runs / "training" / run).is_dir():
+    if not manifest and sweep.startswith("run-"):
+        run = training_folder(sweep.removeprefix("run-"), runs).name
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
     if manifest and not manifest.get("cells"):
         manifest["cells"] = _trials(runs / "sweeps" / sweep, runs)

@@ -28,6 +28,7 @@ from lf.core.distributed import World, join
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
+from lf.core.stages import stage
 from lf.data import shards
 from lf.metrics import JUDGE, SOURCES, Extractor, Judge, Reference, Space, joined, protocol, scores
 from lf.metrics.reconstruction import reconstruction
@@ -78,19 +79,21 @@ def _evaluate(trained: TrainingRun, config: Evaluation, run: EvaluationRun, worl
     parts: list[list[dict[str, Tensor]]] = [[] for _ in spaces]
     shown, sampling, done = list[Tensor](), 0.0, 0
     mark = time.monotonic()
-    for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch, path=run.path):
-        images = data.to_uint8(drawn)  # they stay on the device, where torch-fidelity's extractors run
-        if world.device.type == "cuda":
-            torch.cuda.synchronize(world.device)  # so that the measured time is that of sampling
-        sampling += time.monotonic() - mark
-        for space, part in zip(spaces, parts, strict=True):
-            part.append(space.features(images))
-            space.check(part[-1]["features"], f"run={trained.id}", mine[done:])
-        done += len(images)
-        shown += [images.cpu()] if sum(len(some) for some in shown) < KEPT_IMAGES else []
-        if preemption.asked() and world.rank == 0:
-            raise preemption.Stopped(preemption.asked())
-        mark = time.monotonic()
+    with stage("samples", len(mine), "image") as bar:
+        for drawn in model.samples(mine, config, guide=guide, batch=runtime.batch, path=run.path):
+            images = data.to_uint8(drawn)  # they stay on the device, where torch-fidelity's extractors run
+            if world.device.type == "cuda":
+                torch.cuda.synchronize(world.device)  # so that the measured time is that of sampling
+            sampling += time.monotonic() - mark
+            for space, part in zip(spaces, parts, strict=True):
+                part.append(space.features(images))
+                space.check(part[-1]["features"], f"run={trained.id}", mine[done:])
+            done += len(images)
+            bar.update(len(images))
+            shown += [images.cpu()] if sum(len(some) for some in shown) < KEPT_IMAGES else []
+            if preemption.asked() and world.rank == 0:
+                raise preemption.Stopped(preemption.asked())
+            mark = time.monotonic()
     gathered = [{k: torch.cat(world.gather(v)) for k, v in joined(part).items()} for part in parts]
     if world.rank:
         return {}  # rank 0 has the row

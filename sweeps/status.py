@@ -47,7 +47,7 @@ def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, S
         left = "" if now.left is None else time.strftime("%H:%M:%S", time.gmtime(now.left))
         step = f"{now.step:,}/{task['steps']:,}" if now.step else ""
         loss = "" if now.loss is None else f"{now.loss:.4f}"
-        what, note = Text(f"{task['kind']} {task['title']}"), Text(now.note)
+        what, note = Text(f"{task['kind']} {task['title']}"), Text(", ".join(filter(None, (now.note, now.stage))))
         table.add_row(
             str(number),
             task["training"][: state.SHORT],

@@ -27,7 +27,7 @@ settings.register_profile("lf", derandomize=True, deadline=None, max_examples=60
 settings.load_profile("lf")
 
 
-LONGEST = ("tests/slurm", "tests/sweeps", "tests/training", "tests/analysis")
+LONGEST = ("tests/slurm", "tests/test_first_hour.py", "tests/sweeps", "tests/training", "tests/analysis")
 TOGETHER = ("tests/slurm", "tests/sweeps/launch")  # folders with a cluster, or a sweep, that all of their tests share
 
 
@@ -39,6 +39,11 @@ class Scheduling(LoadScopeScheduling):
         return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than cores: the tests of a cluster mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
@@ -47,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folders that take longest first."""
 
     def rank(item: pytest.Item) -> int:
-        return next((i for i, folder in enumerate(LONGEST) if item.nodeid.startswith(f"{folder}/")), len(LONGEST))
+        return next((i for i, place in enumerate(LONGEST) if item.nodeid.startswith(place)), len(LONGEST))
 
     items.sort(key=rank)
 

@@ -19,9 +19,9 @@ from typing import Literal
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from lf.core.errors import UserError, few, nearest
+from lf.core.stages import stage
 from lf.data import shapes
 from lf.data.base import Batch, Dataset, Images, to_float, to_uint8
 from lf.data.folder import open_folder, read_image
@@ -143,12 +143,14 @@ def _folder(place: str, resolution: int, limit_damaged: int) -> dict[str, torch.
     images, labels, damaged = [], [], []
     for note in folder.notes:
         print(f"data=folder:{place}: {note}", file=sys.stderr)
-    for file, label in tqdm(folder.files, f"folder:{place}", unit="image", disable=None):
-        try:
-            images.append(decode(read_image(file), resolution))
-            labels.append(label)
-        except Unreadable as fault:
-            damaged.append(f"{file.relative_to(folder.place)}: {fault}")
+    with stage(f"decodes folder:{place}", len(folder.files), "image") as bar:
+        for file, label in folder.files:
+            try:
+                images.append(decode(read_image(file), resolution))
+                labels.append(label)
+            except Unreadable as fault:
+                damaged.append(f"{file.relative_to(folder.place)}: {fault}")
+            bar.update()
     _tell_damaged(f"folder:{place}", damaged, limit_damaged)
     if not images:
         raise UserError(f"data=folder:{place}: no image that can be read: {damaged[0]}")

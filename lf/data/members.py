@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lf.core.errors import UserError, nearest
+from lf.core.stages import stage
 from lf.data import tars
 from lf.data.image import SUFFIXES, read_anew
 from lf.data.tars import Table
@@ -122,12 +122,13 @@ def labelled(files: Sequence[Path], label_key: str = "") -> Table:
         UserError: as in `samples`, or only some samples have a label.
     """
     found, anew = list[tuple[int, Sample]](), []
-    bar = tqdm(files, desc="tar headers", unit="file", disable=None if len(files) > 1 else True)
-    for shard, file in enumerate(bar):
-        with file.open("rb") as opened:
-            for sample in samples(file, label_key):
-                found.append((shard, sample))
-                anew.append(read_anew(os.pread(opened.fileno(), sample.image[1], sample.image[0])))
+    with stage("reads the headers of the tar files", len(files), "file") as bar:
+        for shard, file in enumerate(files):
+            with file.open("rb") as opened:
+                for sample in samples(file, label_key):
+                    found.append((shard, sample))
+                    anew.append(read_anew(os.pread(opened.fileno(), sample.image[1], sample.image[0])))
+            bar.update()
     labels = [sample.label for _, sample in found]
     if None in labels and any(text is not None for text in labels):
         shard, without = found[labels.index(None)]

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
-from tqdm import tqdm
 
 from lf.core.errors import UserError, few, nearest
+from lf.core.stages import stage
 from lf.data.image import Unreadable
 from lf.data.members import LABELS, checked, numbered
 from lf.storage.atomic import replace_tensors
@@ -89,18 +89,23 @@ def unpack(columns: Sequence[Column], place: Path) -> None:
     Raises:
         UserError: a file cannot be read.
     """
-    for number, column in enumerate(tqdm(columns, "unpack", unit="file", disable=None)):
-        out = _unpacked(place, number)
-        if _ends(out).exists():
-            continue
-        ends = [0]
-        with out.open("wb") as stream:
-            for value in _values(column.file, column.image):
-                content = value.get("bytes") if isinstance(value, dict) else value
-                ends.append(ends[-1] + stream.write(content or b""))
-            stream.flush()
-            os.fsync(stream.fileno())
-        replace_tensors(_ends(out), {"ends": torch.tensor(ends)})
+    with stage("unpacks the parquet files", sum(len(column.labels) for column in columns), "image") as bar:
+        for number, column in enumerate(columns):
+            out = _unpacked(place, number)
+            if not _ends(out).exists():
+                _unpack(column, out)
+            bar.update(len(column.labels))
+
+
+def _unpack(column: Column, out: Path) -> None:
+    ends = [0]
+    with out.open("wb") as stream:
+        for value in _values(column.file, column.image):
+            content = value.get("bytes") if isinstance(value, dict) else value
+            ends.append(ends[-1] + stream.write(content or b""))
+        stream.flush()
+        os.fsync(stream.fileno())
+    replace_tensors(_ends(out), {"ends": torch.tensor(ends)})
 
 
 def read(place: Path, number: int, row: int) -> bytes:

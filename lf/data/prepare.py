@@ -36,12 +36,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from PIL import Image, ImageColor
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from tqdm import tqdm
 
 from lf.core.cli import config_from, run_command
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
 from lf.core.seeds import generator
+from lf.core.stages import stage
 from lf.data import digest, members, named, parquet, shards, tars
 from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, USUAL, Decoding, Unreadable, crop, picture
@@ -131,7 +131,7 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         return False
     mixed = torch.randperm(len(items), generator=generator("prepare")).split(config.shard_size)
     names = [f"train-{number:06d}.tar" for number in range(len(mixed))]
-    with folder.held(), tqdm(total=len(items), desc=f"prepare {out.name}", unit="image", disable=None) as bar:
+    with folder.held(), stage(f"prepares {out.name}", len(items), "image") as bar:
         entries = [folder.done(name) for name in names]
         damaged = [fault for entry in entries if entry for fault in entry["damaged"]]
         bar.update(sum(len(part) for part, entry in zip(mixed, entries, strict=True) if entry))

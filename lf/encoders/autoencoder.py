@@ -21,11 +21,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from lf.core import preemption
 from lf.core.errors import UserError
 from lf.core.seeds import generator
+from lf.core.stages import stage
 from lf.data.base import Dataset, to_float
 from lf.data.loader import batches, cores
 from lf.encoders import AnyEncoder
@@ -187,30 +187,31 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
         data, config.batch, range(begun_at, config.steps), config.seed, flip=False, workers=min(4, cores())
     )
     saved = time.monotonic()
-    bar = tqdm(loader, "autoencoder", config.steps, initial=begun_at, unit="step", disable=None)
-    for step, batch in enumerate(bar, begun_at):
-        x = to_float(batch.images[batch.valid].to(device))
-        code, rate = net.code(x, generator("autoencoder", config.seed, step, device=device))
-        loss = F.l1_loss(net.decoder(code), x) + config.kl * rate.mean() / x.shape[1:].numel()
-        if teacher is not None:
-            loss = loss + config.align_weight * (1 - F.cosine_similarity(reader(code), teacher(x), 1)).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * min((step + 1) / WARMUP, (1 + math.cos(math.pi * step / config.steps)) / 2)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        optimizer.step()
-        losses[step] = loss.detach()
-        if preemption.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
-            if not losses.isfinite().all():
-                raise UserError(f"autoencoder: loss is not a number by step {step + 1}; try a smaller lr")
-            if preemption.asked() != preemption.LOST:
-                checkpoint.save(progress, both, [], optimizer, step + 1, losses)
-            if preemption.asked():
-                raise preemption.Stopped(preemption.asked())
-            if bar.disable:
-                print(f"autoencoder: step {step + 1}/{config.steps}, loss {losses[step]:.4f}", file=sys.stderr)
-            saved = time.monotonic()
+    with stage("trains the autoencoder", config.steps, done=begun_at) as bar:
+        for step, batch in enumerate(loader, begun_at):
+            x = to_float(batch.images[batch.valid].to(device))
+            code, rate = net.code(x, generator("autoencoder", config.seed, step, device=device))
+            loss = F.l1_loss(net.decoder(code), x) + config.kl * rate.mean() / x.shape[1:].numel()
+            if teacher is not None:
+                loss = loss + config.align_weight * (1 - F.cosine_similarity(reader(code), teacher(x), 1)).mean()
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * min((step + 1) / WARMUP, (1 + math.cos(math.pi * step / config.steps)) / 2)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            optimizer.step()
+            losses[step] = loss.detach()
+            if preemption.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
+                if not losses.isfinite().all():
+                    raise UserError(f"autoencoder: loss is not a number by step {step + 1}; try a smaller lr")
+                if preemption.asked() != preemption.LOST:
+                    checkpoint.save(progress, both, [], optimizer, step + 1, losses)
+                if preemption.asked():
+                    raise preemption.Stopped(preemption.asked())
+                if bar.disable:
+                    print(f"autoencoder: step {step + 1}/{config.steps}, loss {losses[step]:.4f}", file=sys.stderr)
+                saved = time.monotonic()
+            bar.update()
     net.eval()
     found, _ = measure(lambda x: net.posterior(x)[0], data, "channel", device, n=MEASURED)
     net.mean, net.std = found["mean"], (found["var"] + EPS).sqrt()

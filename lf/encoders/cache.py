@@ -22,13 +22,13 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm import tqdm
 
 from lf import data, encoders
 from lf.core.cli import config_from, run_command
 from lf.core.errors import UserError
 from lf.core.parsing import overrides
 from lf.core.runtime import Runtime
+from lf.core.stages import stage
 from lf.data import Dataset, Images, Shards, tars, to_float
 from lf.data.loader import cores, reads
 from lf.data.shards import key_of
@@ -130,7 +130,7 @@ def write(shards: Shards, encoder: Encoder, config: Caching, device: torch.devic
 
     parts = [[some for some in rows.split(config.batch) if len(some)] for rows in shards.rows()]
     names = [f"latents-{number:06d}.tar" for number in range(len(parts))]
-    with folder.held(), tqdm(total=len(shards), desc=f"cache {encoder.name}", unit="image", disable=None) as bar:
+    with folder.held(), stage(f"caches {encoder.name}", len(shards), "image") as bar:
         todo = [(name, part) for name, part in zip(names, parts, strict=True) if not folder.done(name)]
         read = reads(shards, ((some, None) for _, part in todo for some in part), config.workers)
         bar.update(len(shards) - sum(len(some) for _, part in todo for some in part))

@@ -124,4 +124,5 @@ def _fitted(config: Tiny, patch: int, data: Dataset) -> dict[str, Tensor]:
         describing, contrast = net.losses(to_float(images[some]), target[some], generator)
         return describing + config.contrast * contrast
 
-    return fit(net, loss, n=len(images), batch=config.batch, steps=config.steps, lr=config.lr, seed=config.seed)
+    what = f"trains the encoder tiny on {data.name}"
+    return fit(what, net, loss, n=len(images), batch=config.batch, steps=config.steps, lr=config.lr, seed=config.seed)

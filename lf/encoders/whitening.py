@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lf.core.errors import UserError
+from lf.core.stages import stage
 from lf.data.base import Dataset, to_float
 from lf.data.loader import reads
 from lf.data.moments import merge
@@ -75,7 +75,7 @@ def measure(
     total = min(n or len(data), len(data))
     rows = torch.arange(total) * len(data) // total
     moments, counted = RunningVariance(per), 0
-    with tqdm(total=total, desc="whitening", unit="image", disable=None) as bar:
+    with stage("measures the latents' mean and variance", total, "image") as bar:
         for got in reads(data, [(some, None) for some in rows.split(batch)], workers):
             images = got.images[got.valid]
             if len(images):

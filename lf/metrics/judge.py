@@ -155,5 +155,5 @@ def _fitted(lessons: Images) -> dict[str, Tensor]:
         return torch.stack([F.cross_entropy(logits[name], value[some]) for name, value in truth.items()]).sum()
 
     recipe = {key: RECIPE[key] for key in ("batch", "steps", "lr", "seed")}
-    weights = fit(net, loss, n=len(lessons), **recipe)
+    weights = fit(f"trains the judge on {lessons.name}", net, loss, n=len(lessons), **recipe)
     return weights | {f"facts.{name}": torch.tensor(size) for name, size in sizes.items()}

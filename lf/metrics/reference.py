@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
-from tqdm import tqdm
 
 from lf.core.errors import UserError
 from lf.core.seeds import generator
+from lf.core.stages import stage
 from lf.data.base import Dataset
 from lf.data.loader import Damaged, reads
 from lf.data.moments import merge
@@ -161,17 +161,19 @@ def _measured(
     done, waiting, kept = None, [], []
     parts = order.sort().values.split(CHUNK)  # in the order on disk
     found = reads(dataset, ((rows, None) for rows in parts), workers)
-    for rows, batch in tqdm(zip(parts, found, strict=True), f"{space.name}: {dataset.name}", len(parts), disable=None):
-        damaged.see(batch)
-        if not batch.valid.any():
-            continue
-        features = space.features(batch.images[batch.valid])["features"]
-        space.check(features, f"data={dataset.name}", rows[batch.valid])
-        kept.append(features[keeps[rows[batch.valid]]])
-        waiting.append(features)
-        if sum(map(len, waiting)) >= 2 * BLOCK:  # so that the last block is not a small one
-            whole = torch.cat(waiting)
-            done, waiting = _merged(done, Statistics.of(whole[:BLOCK])), [whole[BLOCK:]]
+    with stage(f"reads the features {space.name} of {dataset.name}", len(order), "image") as bar:
+        for rows, batch in zip(parts, found, strict=True):
+            bar.update(len(rows))
+            damaged.see(batch)
+            if not batch.valid.any():
+                continue
+            features = space.features(batch.images[batch.valid])["features"]
+            space.check(features, f"data={dataset.name}", rows[batch.valid])
+            kept.append(features[keeps[rows[batch.valid]]])
+            waiting.append(features)
+            if sum(map(len, waiting)) >= 2 * BLOCK:  # so that the last block is not a small one
+                whole = torch.cat(waiting)
+                done, waiting = _merged(done, Statistics.of(whole[:BLOCK])), [whole[BLOCK:]]
     if sum(map(len, waiting)) < 2:
         raise UserError(f"data={dataset.name}: statistics need two images or more")
     n, mu, sigma = _merged(done, Statistics.of(torch.cat(waiting)))

@@ -30,7 +30,7 @@ from rich.text import Text
 
 from lf.core.cli import Parser, run_command
 from lf.core.errors import UserError
-from lf.runs.listing import KINDS, Entry, as_json, entries
+from lf.runs.listing import KINDS, Entry, as_json, entries, shortened
 from lf.runs.removal import Removal, named, unneeded
 from lf.runs.words import grouped
 
@@ -62,12 +62,6 @@ def _short(ids: Sequence[str]) -> int:
     """The fewest characters, at least `SHORT`, that tell all identities apart."""
     pairs = pairwise(sorted(ids))
     return max([SHORT, *(len(os.path.commonprefix(pair)) + 1 for pair in pairs)])
-
-
-def shortened(name: str) -> str:
-    """A data set's name; of a path the last part."""
-    kind, colon, place = name.partition(":")
-    return f"{kind}{colon}{Path(place).name}" if colon else name
 
 
 def age(seconds: float) -> str:

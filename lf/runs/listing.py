@@ -56,7 +56,7 @@ class Entry:
 
     def means(self, words: Sequence[str]) -> bool:
         """Whether it is meant by all ``words``: parts of what it is or of its cells, or the start of its identity."""
-        texts = [f"{self.kind} {self.state} {self.what}", self.data, *self.cells]
+        texts = [f"{self.kind} {self.state} {self.what} {shortened(self.data)}", self.data, *self.cells]
         return all(self.id.startswith(word) or meant(word, texts) for word in words)
 
 
@@ -92,6 +92,12 @@ def cells(runs: Path) -> dict[str, list[str]]:
         for cell in manifest.get("cells", ()):
             found[cell["evaluation_id"]][f"{file.parent.name}: {cell['title']}"] = None
     return {name: list(titles) for name, titles in found.items()}
+
+
+def shortened(name: str) -> str:
+    """A data set's name; of a path the last part."""
+    kind, colon, place = name.partition(":")
+    return f"{kind}{colon}{Path(place).name}" if colon else name
 
 
 def _folders(runs: Path, kind: str) -> list[Path]:

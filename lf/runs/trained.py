@@ -71,13 +71,13 @@ def find_training(name: str, runtime: Runtime, images: str = "") -> TrainingRun:
     Raises:
         UserError: there is no such run, or several are meant.
     """
-    folder = _found(name, Path(runtime.runs))
+    folder = training_folder(name, Path(runtime.runs))
     training = training_of(folder, runtime=runtime.model_dump(), **({"data": images} if images else {}))
     return TrainingRun(folder, json.loads((folder / "config.json").read_text()), training)
 
 
-def _found(name: str, runs: Path) -> Path:
-    """The folder of the training that ``name`` means."""
+def training_folder(name: str, runs: Path) -> Path:
+    """The folder of the training that ``name`` means in the store ``runs``; see `find_training`."""
     for folder in (Path(name), runs / "training" / name):
         if name and (folder / "config.json").exists():
             return folder

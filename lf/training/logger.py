@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from lf.config import Training
 from lf.core.distributed import World
 from lf.core.errors import UserError
+from lf.core.stages import stage
 from lf.model.denoiser import LatentForcing
 from lf.runs import TrainingRun
 from lf.storage.atomic import replace
@@ -45,6 +47,9 @@ class Logger:
             _wandb(config, run)
         self.board = SummaryWriter(run.folder, purge_step=begun_at)
         title = f"train {run.id}"
+        what = "compiles the network" if config.runtime.compile else "makes the first step"
+        self.first = ExitStack()  # until the first step is done
+        self.first.enter_context(stage(what))
         self.bar = tqdm(total=config.steps, initial=begun_at, desc=title, unit="step", disable=None)
 
     @property
@@ -56,6 +61,7 @@ class Logger:
         """Logs that ``step`` steps are done. Raises `UserError` if the loss is not a number."""
         config = self.run.training
         if self.world.rank == 0:
+            self.first.close()
             self.bar.update()
         if step % LOG_EVERY and step != config.steps:
             return

@@ -155,7 +155,7 @@ def _last_node(folder: Path) -> str:
 
 def monitor(sweep: Sweep, fail_fast: bool) -> None:
     """Waits until every task is done or failed, and resubmits those whose jobs vanished."""
-    tasks, last_state = sweep.manifest["units"], dict[str, str]()
+    tasks, last_state, stages = sweep.manifest["units"], dict[str, str](), set[tuple[str, str]]()
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeRemainingColumn())  # fmt: skip
     with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
@@ -176,10 +176,13 @@ def monitor(sweep: Sweep, fail_fast: bool) -> None:
                 if last_state.get(task["key"]) != now.name and now.name not in ("pending", "new"):
                     _say(progress, f"{now.name:<9} {task['kind']:<9} {task['title']}  {now.note}")
                     last_state[task["key"]] = now.name
+                if now.stage and (task["key"], now.stage) not in stages:
+                    _say(progress, f"{now.name:<9} {task['kind']:<9} {task['title']}  {now.stage}")
+                    stages.add((task["key"], now.stage))
                 if task["key"] in bar_of:
                     step = task["steps"] if now.name == "done" else now.step
                     note = "" if now.loss is None else f"loss {now.loss:.4f}"
-                    progress.update(bar_of[task["key"]], completed=step, note=note or now.name)
+                    progress.update(bar_of[task["key"]], completed=step, note=note or now.stage or now.name)
             over = [key for key, now in found.items() if now.name in state.FINAL]
             progress.update(total, completed=len(over))
             if fail_fast and any(now.name == "failed" for now in found.values()):

@@ -2,6 +2,7 @@
 
 runs/jobs/<task>/job.json        its last job
 runs/jobs/<task>/attempts.jsonl  one line when an attempt begins, one when it ends
+runs/jobs/<task>/stage           what it does at the moment, if that takes long
 runs/jobs/<task>/failure.json    why it stopped; `sweeps.retry` removes it
 """
 
@@ -66,6 +67,11 @@ def record_attempt(folder: Path, **what: Any) -> None:
         file.write(b"\n" * torn + json.dumps(what).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def record_stage(folder: Path, what: str) -> None:
+    """Notes what a task does at the moment."""
+    replace(folder / "stage", json.dumps({"what": what}))
 
 
 def fail(folder: Path, kind: str, message: str) -> None:

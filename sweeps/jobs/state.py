@@ -38,11 +38,13 @@ class State:
             a record), ``failed``, ``cancelled``, ``on_hold`` (too many tasks failed with the same traceback) or
             ``blocked`` (its training failed).
         note: the last error, or the job that it waits for.
+        stage: of a running task, what it does at the moment if that takes long: ``compiles the network``.
         step, loss, left: of a running training: finished steps, the last mean loss, remaining seconds.
     """
 
     name: str
     note: str = ""
+    stage: str = ""
     step: int = 0
     loss: float | None = None
     left: float | None = None
@@ -145,13 +147,15 @@ def _elsewhere(runs: Path, task: Mapping[str, Any], job: Mapping[str, Any]) -> b
 def _running(runs: Path, task: Mapping[str, Any], before: State | None) -> State:
     if before and before.name != "done":
         return State("pending", "its training")
+    stage = (read_json(runs / "jobs" / task["key"] / "stage", "what") or {"what": ""})["what"]
     if task["kind"] == "evaluate":
         done = sum(has_ended(runs / row) for row in task["rows"])
-        return State("running", f"{done}/{len(task['rows'])} evaluated")
+        return State("running", f"{done}/{len(task['rows'])} evaluated", stage)
     said = read_json(runs / "training" / task["training"] / "progress", "step", "loss", "seconds_per_step")
     if said is None:
-        return State("running")
-    return State("running", "", said["step"], said["loss"], said["seconds_per_step"] * (task["steps"] - said["step"]))
+        return State("running", stage=stage)
+    left = said["seconds_per_step"] * (task["steps"] - said["step"])
+    return State("running", step=said["step"], loss=said["loss"], left=left)
 
 
 def times_lost(folder: Path, since: float) -> int:

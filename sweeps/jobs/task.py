@@ -19,13 +19,14 @@ from submitit.core.utils import DelayedSubmission
 from lf.config import Evaluation, Training
 from lf.core import preemption
 from lf.core.distributed import join
+from lf.core.stages import listening
 from lf.evaluate import evaluate
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from lf.storage.atomic import replace
 from lf.storage.json_files import read_json
 from lf.train import train
 from sweeps.jobs.failures import classify
-from sweeps.jobs.records import Failure, attempts, failure_of, record_attempt
+from sweeps.jobs.records import Failure, attempts, failure_of, record_attempt, record_stage
 
 SAME = 3  # so many tasks that fail with the same traceback put the other tasks of the sweep on hold
 
@@ -139,11 +140,12 @@ class TaskRunner:
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
         note = partial(record_attempt, task.folder) if first else lambda **_: None
         smaller = sum(bool(line.get("killed")) for line in attempts(task.folder))  # by the OOM killer
+        record_stage(task.folder, "")
         node = os.environ.get("SLURMD_NODENAME", "")
         note(began=time.time(), host=socket.gethostname(), node=node, job=_job())
         while True:
             try:
-                with preemption.on(signal.SIGUSR2):
+                with preemption.on(signal.SIGUSR2), listening(partial(record_stage, task.folder)):
                     task.run(smaller)
                 note(ended=time.time(), outcome="done")
                 return

@@ -1,5 +1,6 @@
 """A folder for each page, with its files, its plugins and the runs that its commands name."""
 
+import json
 import os
 import sys
 import tomllib
@@ -48,6 +49,12 @@ def _fill(desk: Path, page: Path) -> None:
     vae = '{"_class_name": "AutoencoderKL", "latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}'
     (desk / "FOLDER").mkdir()
     (desk / "FOLDER" / "config.json").write_text(vae)
+    cells = {"order_ablation: tiny cascaded": "ID", "tiny photos": "RUN"}  # runs that a page names by what they are
+    for name, run in cells.items():
+        manifest = desk / "runs" / "sweeps" / name.partition(":")[0] / "sweep.json"
+        manifest.parent.mkdir(parents=True)
+        unit = {"kind": "train", "training": run, "title": name.rpartition(": ")[2]}
+        manifest.write_text(json.dumps({"units": [unit], "cells": []}))
     search = desk / "runs" / "sweeps" / "guidance-ID"
     search.mkdir(parents=True)
     (search / "guidance.yaml").write_text("evaluation:\n  guidance: {kind: cfg, scale: {pixels: 1.5}}\n")
