@@ -111,11 +111,13 @@ def test_damaged_and_missing_images_are_left_out_and_named_and_a_rerun_resumes(
     assert "holds shards of images=" in refusal(prepare.main, words, capsys)
 
 
-def test_columns_of_other_names_are_found_or_given(tmp_path: Path) -> None:
+def test_columns_of_other_names_are_found_or_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ship(tmp_path / "a.parquet", pictures(range(4)), image_key="img", fine=["x", "y", "x", "y"], cls=[1, 1, 2, 2])
     of = f"parquet:{tmp_path / 'a.parquet'}"
     assert prepared(of, tmp_path / "out")[1] == ["1", "1", "2", "2"]
     assert prepared(of, tmp_path / "fine", "label_key=fine", "image_key=img")[1] == ["x", "y", "x", "y"]
+    said = refusal(prepare.main, [of, str(tmp_path / "fine"), *WORDS, "label_key=cls", "image_key=img"], capsys)
+    assert "holds shards of label_key=fine, not cls" in said  # other labels are other shards
     pq.write_table(pa.table({"jpg": pictures(range(4))}), tmp_path / "b.parquet")
     assert prepared(f"parquet:{tmp_path / 'b.parquet'}", tmp_path / "bytes")[0] == [0, 1, 2, 3]
 
