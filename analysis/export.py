@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from analysis import results
+from analysis.folders import arguments, measured
 from analysis.protocol import fields
-from analysis.results import arguments, configs, curves, launched, load, measured, samples
+from analysis.results import configs, curves, launched, load, samples
 from analysis.scores import best_row
 from lf.core.cli import run_command
 from lf.core.errors import UserError, few
 from lf.storage.atomic import replace, replace_tensors
 
 IMAGES = 16  # exported images per cell
-HIDDEN = ("source", "asked")  # of what a launch said: paths of this machine
+HIDDEN = (
+    "source",
+    "asked",
+    "launch",
+)  # of what a launch said: paths of this machine, and its name; words of `runtime.*` and `runs` are left out, too
 
 Row = Mapping[str, Any]
 
@@ -56,7 +61,9 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
     if lost and not force:
         raise UserError(f"{folder}: its {len(before)} rows are not replaced: {'; '.join(lost)}; --force replaces them")
     replace(file, "".join(json.dumps(row) + "\n" for row in rows))
-    replace(folder / "sweep.json", json.dumps({k: v for k, v in about.items() if k not in HIDDEN}, indent=1) + "\n")
+    told = {k: v for k, v in about.items() if k not in HIDDEN}
+    told["words"] = [word for word in told.get("words", ()) if not word.startswith(("runtime.", "runs="))]
+    replace(folder / "sweep.json", json.dumps(told, indent=1) + "\n")
     replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))
     for probed in measured(frame)[:1]:

@@ -11,8 +11,8 @@ import json
 import pandas as pd
 
 from analysis.figures import probe
+from analysis.folders import source
 from analysis.protocol import comparable
-from analysis.results import source
 from analysis.scores import (
     KINDS,
     best_row,
@@ -44,7 +44,7 @@ def findings(frame: pd.DataFrame) -> list[str]:
     if "trial" in labels(frame):
         return searched(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
-    return told + probe.findings(frame)
+    return told + (attributed(frame) if "given" in labels(frame) else []) + probe.findings(frame)
 
 
 def smoke(frame: pd.DataFrame) -> str:
@@ -93,6 +93,25 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
                 f"better in {len(better)} of {gains.shape[1]} cells"
                 + (", by more than the spread." if len(gains) > 1 else ".")
             )
+    return lines
+
+
+def attributed(frame: pd.DataFrame) -> list[str]:
+    """How much of the score above the floor is the plan's: what given real latents gain, unguided, for each latent."""
+    score = scores(frame)[0]
+    cells = frame[frame.guidance == "none"].dropna(subset=[score]) if "guidance" in frame else frame
+    lines = []
+    for (latent, noise), part in cells.groupby(["latent", "noise"], sort=False):
+        drawn, given = (part[(part.given != "no") == asked].set_index("seed") for asked in (False, True))
+        if drawn.empty or given.empty or f"real_{score}" not in part:
+            continue
+        share = ((drawn[score] - given[score]) / (drawn[score] - drawn[f"real_{score}"])).dropna() * 100
+        degree = f" and noise {noise:g}" if noise else ""
+        lines.append(
+            f"Real latents {latent} given instead of generated ones{degree}: {header(score, frame)} "
+            f"{_spread(given[score])} instead of {_spread(drawn[score])}; of what is above the floor "
+            f"({drawn[f'real_{score}'].mean():.2f}), {_spread(share)} % is the plan's, the rest the rendering's."
+        )
     return lines
 
 

@@ -7,7 +7,7 @@ It measures the prediction of each stream over all pairs of times. The network i
 first seed; if possible an `independent` one, which was trained at all pairs of times. On held-out images, over the
 square of times (t of the pixels, t of the latents), it measures how well each stream is predicted, and how much of the
 image's edges the prediction keeps. It also records one trajectory of all streams. The arrays are written to
-``FOLDER/reports/NAME/measured.safetensors``, with this command in the header; `analysis.export` copies them to
+``measured.safetensors`` in the folder of the report, with this command in the header; `analysis.export` copies them to
 ``results/``.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analysis import results
-from analysis.results import arguments
+from analysis.folders import arguments, report_name
 from lf import data, schedules
 from lf.core.cli import run_command
 from lf.core.errors import UserError
@@ -164,7 +164,7 @@ def probe(sweep: str, runs: Path = Path("runs")) -> Path:
         "images": str(IMAGES), "revision": revision(),
         "seconds": f"{time.monotonic() - began:.0f}",
     }  # fmt: skip
-    file = runs / "reports" / sweep / "measured.safetensors"
+    file = runs / "reports" / report_name(results.load(sweep, runs)) / "measured.safetensors"
     replace_tensors(file, {"times": TIMES, **found}, {"lf": json.dumps(told)})
     return file
 

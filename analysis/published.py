@@ -92,3 +92,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("peers_imagenet256", "ImageNet-256, FID-50K, as published by each", {}),
     ),
 }  # fmt: skip
+
+
+def tables_of(sweep: str) -> tuple[Published, ...]:
+    """The published tables of a sweep, also by the name of its report (``order_ablation-digits``)."""
+    return PUBLISHED.get(sweep.partition("-")[0], ())

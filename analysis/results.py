@@ -16,7 +16,6 @@ import pandas as pd
 
 from lf.config import Evaluation
 from lf.config.schema import stream_names
-from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError, nearest
 from lf.core.plugins import from_file
 from lf.runs import training_folder
@@ -36,12 +35,13 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """One row per cell: its labels, scores (missing if it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
-        sweep: name of the sweep, ``guidance-ID`` or ``run-ID``.
+        sweep: name of the sweep (its last launch), of the folder of a report, ``guidance-ID`` or ``run-ID``.
         runs: the run store. If it is None, or if the sweep was not launched there, the committed results are read.
 
     Returns:
         The rows. ``attrs`` has ``sweep``, ``source``, ``labels`` (the columns that are labels of cells), ``question``,
-        ``words`` (of the launch), ``failures`` and ``runs`` (the run store; empty for committed rows).
+        ``launch`` (name of the question that was launched), ``words`` (of the launch), ``failures`` and ``runs`` (the
+        run store; empty for committed rows).
 
     Raises:
         UserError: there are no rows of this sweep.
@@ -49,14 +49,15 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     found = launched(sweep, runs)
     about, rows = found or _committed(sweep) or (None, [])
     if about is None:
-        known = {*committed_names("*"), *(f.parent.name for f in (runs or RESULTS).glob("sweeps/*/sweep.json"))}
+        places = [f for kind in ("sweeps", "reports") for f in (runs or RESULTS).glob(f"{kind}/*/sweep.json")]
+        known = {*committed_names("*"), *(file.parent.name for file in places)}
         raise UserError(f"{sweep}: no results yet; {nearest(sweep, known) if known else 'launch it first'}")
     frame = pd.DataFrame(rows)
     labels: dict[str, None] = {}
     for row in rows:  # the entries before the ids
         labels |= dict.fromkeys(list(row)[: list(row).index("training_id")])
     labels.pop("title", None)
-    frame.attrs = {"sweep": sweep, "question": sweep, "words": [], "failures": []}
+    frame.attrs = {"sweep": sweep, "question": sweep, "launch": "", "words": [], "failures": []}
     frame.attrs.update(about)
     frame.attrs["labels"] = list(labels)
     frame.attrs["runs"] = str(runs) if found else ""
@@ -90,14 +91,6 @@ def define(frame: pd.DataFrame) -> None:
     if file.suffix == ".py":
         with suppress(Exception):  # it may have been changed since; what it defined is then unknown
             from_file(file)
-
-
-def measured(frame: pd.DataFrame) -> list[Path]:
-    """The files of `analysis.probe` for a sweep: that of its run store, and the committed one."""
-    places = [committed(frame.attrs["sweep"])]
-    if frame.attrs["runs"]:
-        places.insert(0, Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"])
-    return [file for place in places if (file := place / "measured.safetensors").exists()]
 
 
 def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -174,10 +167,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """A sweep's manifest in a run store, and its rows; None if it was not launched there."""
+    """A sweep's manifest in a run store, or the one kept with a report, and its rows; None if there is none."""
     if runs is None:
         return None
-    manifest = _read(runs / "sweeps" / sweep / "sweep.json")
+    manifest = _read(runs / "sweeps" / sweep / "sweep.json") or _read(runs / "reports" / sweep / "sweep.json")
+    name = manifest.get("sweep", sweep) if manifest.get("cells") else ""
     if not manifest and sweep.startswith("run-"):
         run = training_folder(sweep.removeprefix("run-"), runs).name
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
@@ -192,7 +186,7 @@ def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[s
     ]
     about["failures"] = [{"unit": title, **why} for title, why in failed if why]
     read = cache(lambda kind, name, file: _read(runs / kind / name / file))
-    return about | {"source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
+    return about | {"launch": name, "source": f"{runs}/"}, [_row(cell, read) for cell in manifest["cells"]]
 
 
 def _trials(folder: Path, runs: Path) -> list[dict[str, Any]]:
@@ -263,34 +257,3 @@ def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:
     told = {k: scored.get(k) for k in PROTOCOL} | {k: scored[k] for k in GIVEN if k in scored}
     kind, colon, _ = str(scored.get("data")).partition(":")
     return told | ({"data": kind, "data_digest": scored["data_digest"]} if colon and "data_digest" in scored else {})
-
-
-def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:
-    """The rows, output folder and run store of a command's words ``NAME [runs=FOLDER]``.
-
-    The folder is ``FOLDER/reports/NAME``; it is ``results/NAME`` only if FOLDER is the word ``results``.
-
-    Args:
-        argv: the words.
-        doc: the command's docstring.
-
-    Raises:
-        UserError: no rows, or no cell is done.
-    """
-    options = arguments(doc, "run store; by default runs; results: the committed rows").parse_args(argv)
-    name, runs = options.name, options.runs
-    asked = runs == Path("results")
-    if not (asked or runs.is_dir() or runs == Path("runs")):
-        raise UserError(f"{runs}: no such run store")
-    frame = load(name, None if asked else runs)
-    if frame.protocol.isna().all():
-        raise UserError(f"{name}: nothing is done yet in {frame.attrs['source']}")
-    return frame, RESULTS / name if asked else runs / "reports" / name, runs if frame.attrs["runs"] else None
-
-
-def arguments(doc: str | None, meaning: str = "run store; by default runs") -> Parser:
-    """A parser of a command's words ``NAME [runs=FOLDER]``."""
-    parser = Parser(doc)
-    parser.add_argument("name", metavar="NAME", help="sweep, guidance-ID or run-ID")
-    parser.add_argument("runs", metavar="runs=FOLDER", nargs="?", type=store_of, default=Path("runs"), help=meaning)
-    return parser

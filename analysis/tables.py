@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.folders import source
 from analysis.protocol import caption, comparable, data_of, floor
-from analysis.published import PUBLISHED
-from analysis.results import source
+from analysis.published import tables_of
 from analysis.scores import (
     KINDS,
     SCORES,
@@ -62,7 +62,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         out[name], out[f"{name}_sd"] = mean[name], sd[name]
     out = out.reset_index()
     if any(name in data_of(frame) for name in ("imagenet", "in256")):
-        for published in PUBLISHED.get(frame.attrs["sweep"], ()):
+        for published in tables_of(frame.attrs["sweep"]):
             if published.on:
                 out[f"published {published.file.partition('_')[0]}"] = published.beside(out)
     return out
@@ -138,7 +138,7 @@ def notes(frame: pd.DataFrame) -> str:
 
 def published(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Published tables to show below, each with its source; of other data, so only trends can be compared."""
-    return [(p.where, p.rows) for p in PUBLISHED.get(frame.attrs["sweep"], ())]
+    return [(p.where, p.rows) for p in tables_of(frame.attrs["sweep"])]
 
 
 def own(frame: pd.DataFrame) -> str:

@@ -57,8 +57,8 @@ def run(installed: Path, desk: Path, *words: str) -> str:
 def test_its_data_is_installed_with_it(installed: Path, tmp_path: Path) -> None:
     files = {str(file.relative_to(installed)) for file in installed.rglob("*") if file.is_file()}
     assert {
-        "analysis/report.html", "analysis/committed/paper/table01_order.csv", "sweeps/clusters/one_gpu.toml",
-        "analysis/committed/order_ablation/rows.jsonl", "lf/py.typed",
+        "analysis/report.html", "analysis/base.html", "analysis/index.html", "sweeps/clusters/one_gpu.toml",
+        "analysis/committed/paper/table01_order.csv", "analysis/committed/order_ablation/rows.jsonl", "lf/py.typed",
     } <= files  # fmt: skip
     assert len([file for file in files if file.startswith("lf/weights/")]) == 2
     assert "Published (LF" in run(installed, tmp_path, "analysis.tables", "order_ablation", "results")
@@ -104,10 +104,10 @@ def test_the_commands_of_the_page_work_in_an_empty_folder(installed: Path, tmp_p
             assert drawn.size[0] >= 4 * 32, "16 images of 32 pixels"
     reports = tmp_path / "runs" / "reports"
     assert {"table.md", "table.csv", "report.html", "alpha.png"} <= {
-        f.name for f in (reports / "order_ablation").iterdir()
+        f.name for f in (reports / "order_ablation-smoke").iterdir()
     }
     with chromium() as browser:
-        for name, words in (("order_ablation", "FD-shapes"), ("coarse", "coarse to fine")):
+        for name, words in (("order_ablation-smoke", "FD-shapes"), ("coarse-smoke", "coarse to fine")):
             page, faults = browser.new_page(viewport={"width": 1400, "height": 900}), []
             page.on("pageerror", lambda error, faults=faults: faults.append(str(error)))
             page.goto((reports / name / "report.html").as_uri())

@@ -10,7 +10,7 @@ scores are plotted against the scores of generation, and measurements of `analys
 import matplotlib
 
 from analysis.figures import draw, write
-from analysis.results import source
+from analysis.folders import source
 from lf.core.cli import run_command
 
 

@@ -10,14 +10,16 @@ from matplotlib.figure import Figure
 from safetensors import safe_open
 from torch import Tensor
 
-from analysis import results
 from analysis.figures import schedules
 from analysis.figures.style import MARKERS, STYLES, show, subplots
+from analysis.folders import measured
+
+SHORT = 12  # characters of a path's name beside a figure of the usual width
 
 
 def read(frame: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The measured arrays and their metadata; empty if there are none, or of a training that is not in the rows."""
-    for file in results.measured(frame):
+    for file in measured(frame):
         with safe_open(file, "pt") as opened:
             meta = json.loads(opened.metadata()["lf"])
             if meta["run"] in set(frame.training_id):
@@ -31,10 +33,10 @@ def figures(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
     if not found:
         return {}
     names = _names(meta)
-    made = {"cross_psnr": cross_psnr(found, names), "difficulty": difficulty(found, frame, runs)}
+    made = {"cross_psnr": cross_psnr(found, names), "difficulty": difficulty(found, names, frame, runs)}
     made |= {"structure": structure(found), "film": strip(found, names)}
     for figure in made.values():
-        figure.suptitle(f"{meta['schedule']} with {meta['latents']}, seed {meta['seed']}", fontsize=8)
+        figure.suptitle(_network(meta), fontsize=8)
     return {**made}
 
 
@@ -58,10 +60,26 @@ def findings(frame: pd.DataFrame) -> list[str]:
     ]
 
 
+def _network(meta: dict[str, str]) -> str:
+    """The measured network, as a title."""
+    return f"{meta['schedule']} with {meta['latents']}, seed {meta['seed']}"
+
+
+def filmed(frame: pd.DataFrame) -> tuple[str, Sequence[str]]:
+    """The network of the measured trajectory, as a title, and the names of its streams; empty if there is none."""
+    _, meta = read(frame)
+    return (_network(meta), _streams(meta)) if meta else ("", ())
+
+
+def _streams(meta: dict[str, str]) -> list[str]:
+    """The names of the streams."""
+    return ["pixels", *meta["latents"].split(", ")]
+
+
 def _names(meta: dict[str, str]) -> list[str]:
-    """The names of the streams; with one latent, ``pixels`` and ``latent``."""
-    latents = meta["latents"].split(", ")
-    return ["pixels", *(latents if len(latents) > 1 else ["latent"])]
+    """The names of the streams in figures: with one latent, ``pixels`` and ``latent``."""
+    names = _streams(meta)
+    return names if len(names) > 2 else ["pixels", "latent"]
 
 
 def _alone(psnr: Tensor) -> list[Tensor]:
@@ -69,13 +87,13 @@ def _alone(psnr: Tensor) -> list[Tensor]:
     return [psnr[0][:, :1], *(latent[:1, :] for latent in psnr[1:])]
 
 
-def surface(ax: Any, times: Tensor, values: Tensor, label: str, **style: Any) -> None:
+def surface(ax: Any, times: Tensor, values: Tensor, label: str, latents: str = "latent") -> None:
     """Draws values over the square of times, as shades and contour lines."""
     edge = times.tolist()
-    shaded = ax.contourf(edge, edge, values.T, levels=12, cmap="cividis", **style)
+    shaded = ax.contourf(edge, edge, values.T, levels=12, cmap="cividis")
     ax.contour(edge, edge, values.T, levels=12, colors="k", linewidths=0.3)
     ax.figure.colorbar(shaded, ax=ax, shrink=0.8)
-    ax.set(xlabel="$t$ pixels", ylabel="$t$ latent", aspect="equal")
+    ax.set(xlabel="$t$ pixels", ylabel=f"$t$ {latents}", aspect="equal")
     ax.set_title(label, fontsize=8)
 
 
@@ -85,24 +103,33 @@ def cross_psnr(found: dict[str, Tensor], names: Sequence[str]) -> Figure:
     figure, axes = subplots(len(names), 2, (7, 3 * len(names)))
     others = ["latents" if len(names) > 2 else "latent", *["pixels"] * (len(names) - 1)]
     for row, name, other, of, alone in zip(axes, names, others, psnr, _alone(psnr), strict=True):
-        surface(row[0], times, of, f"PSNR of predicted {name} (dB)")
-        surface(row[1], times, of - alone, f"gained from the {other} (dB)")
+        surface(row[0], times, of, f"PSNR of predicted {name} (dB)", others[0])
+        surface(row[1], times, of - alone, f"gained from the {other} (dB)", others[0])
     return figure
 
 
-def difficulty(found: dict[str, Tensor], frame: pd.DataFrame, runs: Path | None) -> Figure:
-    """The unexplained share of both streams over the square, with the sweep's paths.
+def difficulty(found: dict[str, Tensor], names: Sequence[str], frame: pd.DataFrame, runs: Path | None) -> Figure:
+    """The unexplained share of the streams over the square, with the sweep's paths.
 
-    It is the prediction's squared error divided by the stream's variance, averaged over pixels and the first latent.
+    It is the prediction's squared error divided by the stream's variance, averaged over pixels and the first latent. Of
+    several latents, a path shows the mean time.
     """
-    figure, axes = subplots(1, 1, (5.4, 3.5))
+    followed = list(schedules.followed(frame, runs).items())[:8]
+    longest = max((len(name) for name, _ in followed), default=0)
+    figure, axes = subplots(1, 1, (5.4 + 0.07 * max(0, longest - SHORT), 3.5))
     ax = axes[0][0]
-    surface(ax, found["times"], found["unexplained"][:2].mean(0), "share of both streams that is unexplained")
-    for i, (name, (schedule, _)) in enumerate(list(schedules.followed(frame, runs).items())[:8]):
+    streams = "both streams" if len(names) == 2 else f"{names[0]} and {names[1]}"
+    latents = "latent" if len(names) == 2 else "latents"
+    shares, title = found["unexplained"][:2].mean(0), f"share of {streams} that is unexplained"
+    surface(ax, found["times"], shares, title, latents)
+    known = schedules.colours(frame, runs)
+    for i, (name, (schedule, _)) in enumerate(followed):
         if schedule.streams > 1:
             path = schedule.path(schedule.steps_from(24))
-            ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color="w", linewidth=2.6)
-            ax.plot(path[:, 0], path[:, 1], STYLES[i % 4], color=f"C{i}", linewidth=1.4, label=name)
+            x, y = path[:, 0], path[:, 1:].mean(1)
+            colour = known.get(schedules.curve_of(schedule), f"C{i}")
+            ax.plot(x, y, "-" if known else STYLES[i % 4], color="w", linewidth=2.6)
+            ax.plot(x, y, STYLES[i % 4], color=colour, linewidth=1.4, label=name)
     edge = found["times"][-1].item()
     ax.set(xlim=(0, edge), ylim=(0, edge))
     figure.legend(loc="outside right center", fontsize=7)
@@ -138,11 +165,11 @@ def strip(found: dict[str, Tensor], names: Sequence[str], images: int = 3) -> Fi
 
 
 def film(frame: pd.DataFrame, runs: Path | None) -> list[tuple[str, Tensor]]:
-    """Frames of the measured trajectory for a slider: a label ``t pixels 0.50, t latent 1.00``, and all streams."""
+    """Frames of the measured trajectory for a slider: a label ``t pixels 0.50, t tiny 1.00``, and all streams."""
     found, meta = read(frame)
     if not found:
         return []
     times = found["film_times"].tolist()
-    names = _names(meta)
+    names = _streams(meta)
     said = [", ".join(f"t {name} {now:.2f}" for name, now in zip(names, t, strict=True)) for t in times]
     return [(label, images.flatten(0, 1)) for label, images in zip(said, found["film"], strict=True)]

@@ -21,8 +21,11 @@ from lf.diffusion.flow import snr
 from lf.schedules import Schedule
 
 NAMES = ("pixels", "latent")  # of two streams
-WIDTH = 30  # of a title, in characters
+WIDTH, NARROW = 30, 20  # of a title, in characters: in small letters, and in those of the axes
 MOST_SCHEDULES = 12  # most schedules in one figure
+LIGHTEST = 0.85  # of the colours of paths, between 0 and 1; lighter ones are hard to see on white
+PATH = "0.15"  # colour of a path that nothing is sampled along
+ALONE = "0.35"  # colour of the path of the pixels alone
 INSIDE = slice(1, -1)  # without the ends of a path, where the ratio is 0 or infinite
 
 
@@ -48,7 +51,7 @@ def followed(frame: pd.DataFrame, runs: Path | None) -> dict[str, Named]:
     for values, names in found:
         schedule = schedules.create(**values)
         if schedule.has_path:
-            curves.setdefault(str(schedule.curve(torch.linspace(0, 1, 9)).tolist()), (values, names))
+            curves.setdefault(curve_of(schedule), (values, names))
     return _named(list(curves.values()))
 
 
@@ -58,7 +61,7 @@ def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[tuple
     found: dict[str, tuple[dict[str, Any], Sequence[str]]] = {}
     for name in frame[frame.seed == frame.seed.min()].evaluation_id:
         config = {**shared, **own.get(name, {})}
-        values = nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+        values = _under(prefix, config)
         if "name" in values:
             found[str(values)] = values, _streams(config)
     if not all(schedules.known(values["name"]) for values, _ in found.values()):
@@ -70,6 +73,42 @@ def _streams(config: dict[str, Any]) -> Sequence[str]:
     """The names of the streams in a flat config, which has ``streams`` only where the order of latents matters."""
     latents = [value for key, value in config.items() if re.fullmatch(r"training\.latents\.[^.]+\.name", key)]
     return config.get("training.streams") or (stream_names(latents) if len(latents) < 2 else ())
+
+
+def curve_of(schedule: Schedule) -> str:
+    """A path as text: equal for equal paths."""
+    return str(schedule.curve(torch.linspace(0, 1, 9)).tolist())
+
+
+def colours(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
+    """The colour of each path of the sweep (`curve_of`), the same in all figures: from violet to green in their order.
+
+    Empty for committed rows, whose figures keep the colours they had.
+    """
+    found = [one.schedule for one in followed(frame, runs).values()] if frame.attrs["runs"] else []
+    several = [schedule for schedule in found if schedule.streams > 1]
+    alone = {curve_of(schedule): ALONE for schedule in found if schedule.streams == 1}
+    shades = sns.color_palette("viridis", as_cmap=True)
+    palette = [shades(LIGHTEST * i / max(1, len(several) - 1)) for i in range(len(several))]
+    return alone | {curve_of(schedule): palette[i] for i, schedule in enumerate(several)}
+
+
+def colours_of_trainings(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
+    """The colour of the path that each training is for, by training id; none for those for every path."""
+    known, (shared, own) = colours(frame, runs), configs(frame, runs)
+    found: dict[str, Any] = {}
+    for training, evaluation in zip(frame.training_id, frame.evaluation_id, strict=True):
+        values = _under("training.schedule.", {**shared, **own.get(evaluation, {})})
+        if training not in found and known and schedules.known(values.get("name", "")):
+            schedule = schedules.create(**values)
+            colour = known.get(curve_of(schedule)) if schedule.has_path else None
+            found |= {training: colour} if colour else {}
+    return found
+
+
+def _under(prefix: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The settings under ``prefix`` in a flat config."""
+    return nested({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
 
 
 def _named(found: list[tuple[dict[str, Any], Sequence[str]]]) -> dict[str, Named]:
@@ -116,9 +155,12 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     figure, axes = subplots(rows, columns, size)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
+    known = colours(frame, runs)
     for ax, (title, schedule, names, pair) in zip(axes.flat, panels, strict=False):
         title = textwrap.fill(title, WIDTH) if schedule.streams > 2 else title
         schedule.plot(ax, steps=20, title=title, pair=pair, names=_names(Named(schedule, names)))
+        for line in ax.lines if known else ():
+            line.set_color(known.get(curve_of(schedule), PATH))
     return figure
 
 
@@ -132,14 +174,15 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
     columns = min(3, len(squares))
     rows = -(-len(squares) // columns)
     figure, axes = subplots(rows, columns, (2.2 * columns + 3, 3 * rows) if len(squares) > 1 else (5.2, 3.4))
-    colours = sns.color_palette("viridis", len(found))
+    shared, default = colours(frame, runs), sns.color_palette("viridis", len(found))
     for ax in axes.flat[len(squares) :]:
         ax.set_axis_off()
     for ax, (k, (x, y)) in zip(axes.flat, squares, strict=False):
         for i, (title, (schedule, _)) in enumerate(found.items()):
             if schedule.streams == k:
                 path = schedule.path(schedule.steps_from(steps))
-                style = {"color": colours[i], "marker": MARKERS[i % 8], "markersize": 3, "label": title}
+                colour = shared.get(curve_of(schedule), default[i])
+                style = {"color": colour, "marker": MARKERS[i % 8], "markersize": 3, "label": title}
                 ax.plot(path[:, x], path[:, y], STYLES[i % 4], **style)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         names = _names(panels[k])
@@ -181,6 +224,8 @@ def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
             style = {"color": sns.color_palette("colorblind")[i % 10], "label": stream}
             ax.plot(u[shown], ratio[shown, i], STYLES[i % 4], **style)
         ax.set(yscale="log", title=title, ylim=(1e-4, 1e4))
+        if len(title) > NARROW:
+            ax.set_title(textwrap.fill(title, WIDTH), fontsize=8)
         if not {*names} <= shown_names:
             ax.legend(fontsize=7)
             shown_names |= {*names}

@@ -1,5 +1,6 @@
 """Figures of scores: against alpha, numbers, names and reconstructions; training curves; sample grids."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from analysis.results import curves, samples
 from analysis.scores import header, label_text, labels, named, path_label, scores, tokenizers
 
 GRID_ROWS = 24  # most cells in a sample grid
+CLOSE, FEW = 0.01, 4  # scores that differ by less need so many digits that only a few fit below an axis
 
 
 def panels(frame: pd.DataFrame, width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
@@ -30,10 +32,14 @@ def axes_of(frame: pd.DataFrame) -> list[str]:
     return [n for n in numbers if frame[n].nunique() > 1 and frame[n].dtype != bool]
 
 
-def score_against_alpha(frame: pd.DataFrame) -> Figure:
+def score_against_alpha(frame: pd.DataFrame, colours: Mapping[str, Any]) -> Figure:
     """Scores of one model along many paths against alpha, one line per latent; mean ± sd over seeds.
 
-    Horizontal lines are models trained with the same budget for only one order.
+    Horizontal lines are models trained with the same budget for only one order, in the colour of its path.
+
+    Args:
+        frame: the sweep's rows.
+        colours: colour of a training's path, by training id, where all figures share one.
     """
     figure, axes = panels(frame, 4.2, 3.6)
     alphas = sorted(frame.alpha.dropna().unique())
@@ -43,7 +49,8 @@ def score_against_alpha(frame: pd.DataFrame) -> Figure:
             rows = frame[frame.model == model]
             if len(rows) and rows[score].notna().any():
                 label = f"trained {model}" + (f" ({rows.latent.iloc[0]})" if model != "pixel_only" else " (JiT)")
-                ax.axhline(rows[score].mean(), linestyle=style, color="0.25", label=label)
+                colour = colours.get(rows.training_id.iloc[0], "0.25")
+                ax.axhline(rows[score].mean(), linestyle=style, color=colour, label=label)
         ax.set_xscale("log", base=4)
         ax.set_xticks(alphas, [path_label("", a).removeprefix("α = ") for a in alphas])
         ax.set(xlabel=r"pixels first  ←  $\alpha$  →  latent first", ylabel=header(score, frame))
@@ -101,6 +108,8 @@ def score_by_name(frame: pd.DataFrame) -> Figure | None:
             ax.errorbar(at["mean"], y, xerr=at["std"].fillna(0), **style, capsize=2, label=f"guidance {kind}")
         ax.set_yticks(range(len(order_of)), list(order_of) if j == 0 else [""] * len(order_of), fontsize=7)
         ax.set(xlabel=header(score, frame), ylim=(len(order_of) - 0.5, -0.5))
+        if frame[score].max() - frame[score].min() < CLOSE * abs(frame[score].mean()):
+            ax.locator_params(axis="x", nbins=FEW)
     if "guidance" in frame:
         legend(figure, next(iter(axes.values())))
     return figure
@@ -134,11 +143,14 @@ def reconstruction(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def training_curves(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
-    """Training loss of each training of the first seed."""
+def training_curves(frame: pd.DataFrame, runs: Path | None, colours: Mapping[str, Any]) -> Figure | None:
+    """Training loss of each training of the first seed; None if no training is long enough for a line.
+
+    ``colours`` as in `score_against_alpha`.
+    """
     read = curves(frame, runs)
     read = read[read.name == "loss"]
-    if read.empty:
+    if read.empty or read.training_id.value_counts().max() < 2:
         return None
     first = frame[frame.seed == frame.seed.min()].drop_duplicates("training_id").set_index("training_id")
     figure, axes = subplots(1, 1, (5, 3.4))
@@ -146,7 +158,8 @@ def training_curves(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     names = [n for n in labels(frame) if first[n].nunique() > 1 and n not in ("guidance", "path", "alpha")]
     for i, (name, part) in enumerate(read.groupby("training_id", sort=False)):
         title = ", ".join(label_text(first.at[name, n]) for n in names)
-        style = {"linestyle": STYLES[i % 4], "color": sns.color_palette("colorblind")[i % 10]}
+        colour = colours.get(str(name), sns.color_palette("colorblind")[i % 10])
+        style = {"linestyle": STYLES[i % 4], "color": colour}
         ax.plot(part.step, part.value, **style, linewidth=1, label=title)
     ax.set(xlabel="step", ylabel="training loss", yscale="log")
     ax.set_title("not to be compared between schedules, which weigh times differently", fontsize=8)

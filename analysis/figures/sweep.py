@@ -34,8 +34,9 @@ def draw(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
 def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
     """The figures of sweeps; a search's trials do not have them, since they share one training and its path."""
     made: dict[str, Figure | None] = {}
+    trained = schedules.colours_of_trainings(frame, runs)
     if {"alpha", "latent", "model"} <= {*labels(frame)}:
-        made["alpha"] = scores.score_against_alpha(frame)
+        made["alpha"] = scores.score_against_alpha(frame, trained)
     else:
         numbers = scores.axes_of(frame) and "psnr" not in frame
         made["scores"] = scores.score_against_numbers(frame) if numbers else scores.score_by_name(frame)
@@ -44,7 +45,7 @@ def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None
         "paths": schedules.paths(frame, runs),
         "densities": schedules.squares(frame, runs),
         "snr": schedules.ratios(frame, runs),
-        "training": scores.training_curves(frame, runs),
+        "training": scores.training_curves(frame, runs, trained),
     }
 
 

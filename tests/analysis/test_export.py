@@ -78,9 +78,11 @@ def test_only_the_word_results_writes_there(folder: Path, tmp_path: Path, capsys
     tables.main(["p_latent"])
     tables.main(["order_ablation"])  # not in this store: the rows that came with the package
     assert contents(folder) == before and not (tmp_path / "results" / "order_ablation").exists()
-    assert {"p_latent", "order_ablation"} <= {place.name for place in (tmp_path / "runs" / "reports").iterdir()}
+    assert {"p_latent-seeds-0-2", "order_ablation"} <= {
+        place.name for place in (tmp_path / "runs" / "reports").iterdir()
+    }
     tables.main(["p_latent", "results"])
-    assert (folder / "table.md").read_text() == (tmp_path / "runs/reports/p_latent/table.md").read_text()
+    assert (folder / "table.md").read_text() == (tmp_path / "runs/reports/p_latent-seeds-0-2/table.md").read_text()
     with pytest.raises(UserError, match="rnus: no such run store"):
         tables.main(["p_latent", "rnus"])
     assert not Path("rnus").exists()

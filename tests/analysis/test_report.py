@@ -1,14 +1,14 @@
 """The report of a sweep: one file, looked at in a real Chromium where there is one."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pytest
+from browser import chromium
 from made import CELLS, made
+from order import table_of
 from rich.console import Console
 
 import analysis
@@ -43,7 +43,7 @@ def test_the_end_of_a_launch_shows_any_sweep(
 ) -> None:
     report.show(name, store, Console(width=200))
     out = capsys.readouterr().out
-    folder = store / "reports" / name
+    folder = store / "reports" / f"{name}-seeds-0-2"
     written = {file.name for file in folder.iterdir()}
     assert {
         "table.md",
@@ -56,11 +56,12 @@ def test_the_end_of_a_launch_shows_any_sweep(
     } <= written
     assert ("paths.png" in written) == (name == "order_ablation"), "where there is more than one"
     assert {"reconstruction.png"} <= written or name != "diffusability"
-    own = tables.own(analysis.load(name, store))
-    assert own in out and (folder / "table.md").read_text().startswith(own) and "report.html" in out
+    assert table_of(store, name) in out
+    assert (folder / "table.md").read_text().startswith(tables.own(analysis.load(name, store)))
+    assert out.splitlines()[-1] == f"report: {folder / 'report.html'}" and "table.csv" not in out
     assert findings.findings(analysis.load(name, store))[0] in out
     page = (folder / "report.html").read_text()
-    assert page.count("<figure>") == len(figures.draw(analysis.load(name, store), store))
+    assert page.count("<figcaption>") == page.count("<figure>") == len(figures.draw(analysis.load(name, store), store))
     assert "http://" not in page and "https://" not in page
 
 
@@ -85,17 +86,8 @@ Open = Callable[[str, int], "Page"]
 @pytest.fixture(scope="module")
 def opened(store: Path) -> Iterator[tuple[Open, list[str]]]:
     """Opens a sweep's report at a width; and whatever the browser complains of."""
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        found = []
-    if not found:
-        why = "no Chromium here, or no playwright: apt-get install chromium; pip install playwright"
-        (pytest.fail if os.environ.get("LF_NEED_CHROMIUM") == "1" else pytest.skip)(why)
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+    with chromium() as browser:
 
         def at(name: str, width: int) -> "Page":
             frame = analysis.load(name, store)
@@ -108,7 +100,6 @@ def opened(store: Path) -> Iterator[tuple[Open, list[str]]]:
             return page
 
         yield at, said
-        browser.close()
 
 
 def test_a_click_sorts_and_the_slider_shows_another_image(opened: tuple[Open, list[str]]) -> None:
@@ -118,6 +109,9 @@ def test_a_click_sorts_and_the_slider_shows_another_image(opened: tuple[Open, li
     def column(number: int) -> list[str]:
         return page.locator(f"#scores tbody tr td:nth-child({number})").all_inner_texts()
 
+    values = {"1/64": 1 / 64, "α = 1/4": 0.25, "★ 1,234.5 ± 2.00": 1234.5, "−3e-2": -0.03, "60 %": 60, ".5": 0.5}
+    assert page.evaluate("texts => texts.map(number)", [*values]) == [*values.values()]
+    assert page.evaluate("['block 2', '796df1 018159', '–', 'missing', ''].every(text => isNaN(number(text)))")
     heads = page.locator("#scores th").all_inner_texts()
     fd, where = heads.index("FD-shapes ↓") + 1, heads.index("path") + 1
     as_it_was = column(fd)
@@ -133,11 +127,11 @@ def test_a_click_sorts_and_the_slider_shows_another_image(opened: tuple[Open, li
     page.locator("#scores th button").nth(where - 1).click()
     assert column(where)[: len(alphas)] == alphas[::-1]
 
-    first, label = page.locator("#slide").get_attribute("src"), page.locator("#label").inner_text()
+    first, label = page.locator(".slide").get_attribute("src"), page.locator("#label").inner_text()
     page.locator("#slider").press("ArrowRight")
-    assert page.locator("#slide").get_attribute("src") != first and page.locator("#label").inner_text() != label
+    assert page.locator(".slide").get_attribute("src") != first and page.locator("#label").inner_text() != label
     page.locator("#slider").press("Home")
-    assert page.locator("#slide").get_attribute("src") == first
+    assert page.locator(".slide").get_attribute("src") == first
     assert not said
     page.close()
 
@@ -151,6 +145,10 @@ def test_it_fits_the_screen_and_all_images_are_there(
     page = at(name, width)
     page.locator("summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".hint").first.is_visible() == (width == 390), "the table says that it scrolls"
+    assert page.evaluate("getComputedStyle(document.querySelector('.wide')).borderRightStyle") == (
+        "solid" if width == 390 else "none"
+    )
     loaded = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
     page.wait_for_function(loaded)
     page.screenshot(path=tmp_path / "page.png", full_page=True)

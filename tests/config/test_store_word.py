@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import results
+from analysis import folders
 from lf import evaluate, sample
 from lf.config import Training
 from lf.config.cli import config_over_preset
@@ -31,7 +31,7 @@ def searched(word: str) -> str:
 
 
 def read(word: str) -> str:
-    return str(results.arguments("`python -m analysis.tables NAME`").parse_args(["name", word]).runs)
+    return str(folders.arguments("`python -m analysis.tables NAME`").parse_args(["name", word]).runs)
 
 
 @pytest.mark.parametrize("word", ["runs=there", "runtime.runs=there"])

@@ -1,5 +1,6 @@
 """`order_ablation` in a small size: its words, and what is in its run store."""
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 from toy import PLAIN, WORDS, files
 
+from analysis import report, results
 from lf import metrics
 from sweeps import launch
 from sweeps.cells import Cell, Launch
@@ -29,6 +31,14 @@ def scores(store: Path) -> dict[str, tuple[object, ...]]:
 
 def runs_of(store: Path) -> dict[str, tuple[int, bytes]]:
     return {f"{kind}/{name}": file for kind in ("training", "evaluation") for name, file in files(store / kind).items()}
+
+
+def table_of(store: Path, sweep: str = NAME, width: int = 80) -> str:
+    """The table that a launch ends with."""
+    said = io.StringIO()
+    for block in report.printed(results.load(sweep, store), width)[0]:
+        Console(width=width, file=said).print(block, "", width=width, highlight=False)
+    return said.getvalue()
 
 
 def settings_of(store: Path) -> Launch:

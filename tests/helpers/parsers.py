@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from analysis import results
+from analysis import folders
 from lf.config import Evaluation, Source, Training
 from lf.config.cli import config_over_preset
 from lf.core.cli import Parser, config_from
@@ -128,10 +128,13 @@ def _guidance(words: list[str]) -> None:
         command("sweeps.guidance").main(words)
 
 
-def _analysis(words: list[str]) -> None:
-    parser = results.arguments("`python -m analysis.tables NAME`")
+def _analysis(words: list[str], optional: bool = False) -> None:
+    parser = folders.arguments("`python -m analysis.tables NAME`", optional=optional)
     parser.add_argument("--force", action="store_true")  # of the export
+    parser.add_argument("--open", action="store_true")  # of the report
     name = parser.parse_args(words).name
+    if optional and (name is None or name.startswith("runs=")):
+        return
     assert name in names() or name.startswith(("guidance-", "run-")) or Path(f"{name}.py").exists(), name
 
 
@@ -163,7 +166,8 @@ PARSERS: dict[str, Callable[[list[str]], None]] = {
     **{name: _of_a_sweep(name) for name in ("sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry")},
     "sweeps.guidance": _guidance,
     "analysis": lambda words: void(Parser("`python -m analysis`").parse_args(words)),
-    **{f"analysis.{name}": _analysis for name in ("export", "tables", "figures", "findings", "probe", "report")},
+    **{f"analysis.{name}": _analysis for name in ("export", "tables", "figures", "findings", "probe")},
+    "analysis.report": lambda words: _analysis(words, optional=True),
     "analysis.notebooks": _notebooks,
     "benchmarks": _benchmarks,
 }

@@ -178,7 +178,7 @@ def test_a_schedule_of_ones_own_works_through_to_the_report_also_from_another_pr
 
     small = ["budget=smoke", "data=digits", "resolution=16", "network.patch=4", "runtime.device=cpu", "workers=1"]
     run("sweeps.launch", question("late_in_a_file"), *small)
-    report = tmp_path / "runs" / "reports" / "my_sweep"
+    report = tmp_path / "runs" / "reports" / "my_sweep-digits-smoke"
     table = pd.read_csv(report / "table.csv")
     assert table.late.tolist() == ["1", "yes"] and {*table.note} == {"two words"} and {*table.tries} == {3}
     shutil.rmtree(report)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from inline import inline
-from order import CELLS, NAME, rows, runs_of, scores
+from order import CELLS, NAME, rows, runs_of, scores, table_of
 from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, run, start
 
-from analysis import results, tables
 from sweeps import launch
 
 pytestmark = pytest.mark.slow
@@ -28,10 +27,11 @@ def test_a_launch_does_all_cells_and_prints_the_table(tmp_path: Path) -> None:
     code, out, err = run("sweeps.launch", NAME, *SMALL, *SHAPES, f"runtime.runs={tmp_path}")
     assert code == 0, out + err
     assert len(rows(tmp_path)) == CELLS and len(rows(tmp_path, "training")) == 4
-    assert tables.own(results.load(NAME, tmp_path)) in out
-    line = next(line for line in out.splitlines() if line.startswith("written: "))
-    written = [Path(name) for name in line.removeprefix("written: ").split(", ")]
-    assert len(written) >= 8 and all(file.stat().st_size for file in written)
+    assert table_of(tmp_path) in out
+    (line,) = (line for line in out.splitlines() if line.startswith("report: "))
+    page = Path(line.removeprefix("report: "))
+    assert page == tmp_path / "reports" / NAME / "report.html" and (page.parent.parent / "index.html").exists()
+    assert len([file for file in page.parent.iterdir() if file.stat().st_size]) >= 8
 
 
 def launch_and_kill(words: list[str], ready: Callable[[], bool]) -> None:

@@ -95,4 +95,4 @@ def test_all_of_them_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
         cells = json.loads((tmp_path / "sweeps" / name / "sweep.json").read_text())["cells"]
         rows = [tmp_path / "evaluation" / cell["evaluation_id"] / "row.json" for cell in cells]
         assert rows and all(json.loads(row.read_text())["n"] == 8 for row in rows)
-    assert "no table" not in out and out.count("written: ") == len(NAMES)
+    assert "no table" not in out and out.count("report: ") == len(NAMES)

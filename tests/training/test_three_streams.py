@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from toy import PLAIN, WORDS, Judged, training
 
-from analysis import figures, load, results
+from analysis import figures, load, page, results
 from analysis import probe as probing
 from analysis.figures import probe, schedules
 from lf import LatentForcing, sample
@@ -140,6 +140,10 @@ def test_its_figures_show_every_two_streams_by_name(
     (ax,) = (ax for ax in drawn["snr"].axes if ax.get_legend())
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pixels", "tiny", "pixels_latent"]
     assert {"cross_psnr", "difficulty", "structure", "film"} <= {*drawn}
+    whole = page.page(frame, place)
+    assert whole.count("<figcaption>") == len(drawn) and whole.count('class="slide"') == 3
+    assert "seed 0: t pixels 1.00, t tiny 1.00, t pixels_latent 1.00</label>" in whole, "it starts at the end"
+    assert drawn["difficulty"].axes[0].get_ylabel() == "$t$ latents"
     label, images = probe.film(frame, place)[-1]
     assert label == "t pixels 1.00, t tiny 1.00, t pixels_latent 1.00" and images.shape == (18, 3, 16, 16)
     assert (
