@@ -1,4 +1,4 @@
-"""Where the report of a sweep lies in its run store, and the words ``NAME [runs=FOLDER]`` of commands that write there."""
+"""Where the report of a sweep lies in its run store, and the words ``NAME [runs=FOLDER]`` of such commands."""
 
 import json
 import re
