@@ -1,4 +1,4 @@
-"""`python -m analysis.export NAME [runs folder]`: copies a sweep's rows, configs, curves and some images to results/.
+"""`python -m analysis.export NAME [runs=FOLDER]`: copies a sweep's rows, configs, curves and some images to results/.
 
     python -m analysis.export order_ablation
     python -m analysis.export order_ablation --force
@@ -28,7 +28,7 @@ HIDDEN = (
     "source",
     "asked",
     "launch",
-)  # of what a launch said: paths of this machine, and its name; words of `runtime.*` are left out, too
+)  # of what a launch said: paths of this machine, and its name; words of `runtime.*` and `runs` are left out, too
 
 Row = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
         raise UserError(f"{folder}: its {len(before)} rows are not replaced: {'; '.join(lost)}; --force replaces them")
     replace(file, "".join(json.dumps(row) + "\n" for row in rows))
     told = {k: v for k, v in about.items() if k not in HIDDEN}
-    told["words"] = [word for word in told.get("words", ()) if not word.startswith("runtime.")]
+    told["words"] = [word for word in told.get("words", ()) if not word.startswith(("runtime.", "runs="))]
     replace(folder / "sweep.json", json.dumps(told, indent=1) + "\n")
     replace(folder / "configs.json", json.dumps(configs(frame, runs), indent=1) + "\n")
     replace(folder / "curves.csv", curves(frame, runs).to_csv(index=False))

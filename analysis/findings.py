@@ -1,6 +1,7 @@
-"""`python -m analysis.findings NAME [runs folder]`: the findings of a sweep as sentences, with their spread over seeds.
+"""`python -m analysis.findings NAME [runs=FOLDER]`: the findings of a sweep as sentences, with their spread over seeds.
 
-    python -m analysis.findings order_ablation results
+    python -m analysis.findings run-ID
+    python -m analysis.findings order_ablation runs=results  # committed rows
 
 A difference is more than the spread if it has the same sign in every seed and its mean exceeds its standard deviation.
 """

@@ -1,4 +1,4 @@
-"""Where the report of a sweep lies in its run store, and the words ``NAME [RUNS]`` of the commands that write there."""
+"""Where the report of a sweep lies in its run store, and the words ``NAME [runs=FOLDER]`` of such commands."""
 
 import json
 import re
@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis import results
 from lf.config import Training
-from lf.core.cli import Parser
+from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError
 
 DATA, SEEDS = str(Training.model_fields["data"].default), [0]  # of a launch without words
-MEANING = "run store, FOLDER or runs=FOLDER; by default runs"
+MEANING = "run store; by default runs"
 
 
 def report_name(frame: pd.DataFrame) -> str:
@@ -63,28 +63,23 @@ def measured(frame: pd.DataFrame) -> list[Path]:
 
 
 def arguments(doc: str | None, meaning: str = MEANING, optional: bool = False) -> Parser:
-    """A parser of a command's words ``NAME [RUNS]``; NAME may be left out if it is ``optional``."""
+    """A parser of a command's words ``NAME [runs=FOLDER]``; NAME may be left out if it is ``optional``."""
     parser = Parser(doc)
     kinds = "question, folder of a report, guidance-ID or run-ID"
     parser.add_argument("name", metavar="NAME", nargs="?" if optional else None, help=kinds)
-    parser.add_argument("runs", metavar="RUNS", nargs="?", type=store, default=Path("runs"), help=meaning)
+    parser.add_argument("runs", metavar="runs=FOLDER", nargs="?", type=store_of, default=Path("runs"), help=meaning)
     return parser
 
 
-def store(word: str) -> Path:
-    """The run store that ``FOLDER`` or ``runs=FOLDER`` means."""
-    return Path(word.removeprefix("runs=")).expanduser()
-
-
 def source(argv: list[str], doc: str | None) -> tuple[pd.DataFrame, Path, Path | None]:
-    """The rows, output folder and run store of a command's words ``NAME [RUNS]``, as of `chosen`."""
+    """The rows, output folder and run store of a command's words ``NAME [runs=FOLDER]``, as of `chosen`."""
     return chosen(arguments(doc, f"{MEANING}; results: the committed rows").parse_args(argv))
 
 
 def chosen(options: Namespace) -> tuple[pd.DataFrame, Path, Path | None]:
-    """The rows, output folder and run store that the words ``NAME [RUNS]`` mean.
+    """The rows, output folder and run store that the words ``NAME [runs=FOLDER]`` mean.
 
-    The folder is in ``RUNS/reports`` (`report_name`); it is ``results/NAME`` only if RUNS is the word ``results``.
+    The folder is in ``FOLDER/reports`` (`report_name`); it is ``results/NAME`` only if FOLDER is the word ``results``.
 
     Raises:
         UserError: no rows, or no cell is done.

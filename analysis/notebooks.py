@@ -1,6 +1,7 @@
 """`python -m analysis.notebooks [NAME …]`: writes, runs and saves the notebooks, one per group of figures.
 
-    python -m analysis.notebooks order
+    python -m analysis.notebooks
+    python -m analysis.notebooks order noise
 
 All notebooks are generated from one template. They read ``results/``, train nothing and need no GPU.
 """

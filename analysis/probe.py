@@ -1,6 +1,7 @@
-"""`python -m analysis.probe NAME [runs folder]`: measures one trained network.
+"""`python -m analysis.probe NAME [runs=FOLDER]`: measures one trained network.
 
     python -m analysis.probe order_ablation
+    python -m analysis.probe order_ablation runs=/data/lf/runs
 
 It measures the prediction of each stream over all pairs of times. The network is one with a latent, of the sweep's
 first seed; if possible an `independent` one, which was trained at all pairs of times. On held-out images, over the

@@ -1,6 +1,7 @@
-"""`python -m analysis.report [NAME] [RUNS] [--open]`: writes a sweep's report as one HTML file, or an index of all.
+"""`python -m analysis.report [NAME] [runs=FOLDER] [--open]`: writes a sweep's report as HTML, or an index of all.
 
     python -m analysis.report order_ablation --open
+    python -m analysis.report order_ablation runs=results  # committed rows
     python -m analysis.report runs=FOLDER
 
 A report has question, findings, table (a click on a column sorts it), images with a slider along the path or over the
@@ -27,12 +28,12 @@ from analysis.captions import STAR, rules
 from analysis.figures import draw, png
 from analysis.figures import write as write_figures
 from analysis.findings import findings
-from analysis.folders import MEANING, arguments, chosen, report_folder, store
+from analysis.folders import MEANING, arguments, chosen, report_folder
 from analysis.page import page, template, version
 from analysis.protocol import data_of
 from analysis.results import RESULTS, load
 from analysis.scores import labels
-from lf.core.cli import Parser, run_command
+from lf.core.cli import Parser, run_command, store_of
 from lf.core.errors import UserError
 from lf.runs import revision
 from lf.storage.atomic import replace
@@ -169,7 +170,7 @@ def main(argv: list[str]) -> None:
     options = words().parse_intermixed_args(argv)
     matplotlib.use("agg")
     if options.name is None or options.name.startswith("runs="):
-        file = index(store(options.name or "runs"))
+        file = index(store_of(options.name or "runs"))
     else:
         frame, folder, runs = chosen(options)
         file = write(frame, folder, runs)

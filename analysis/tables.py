@@ -1,7 +1,7 @@
-"""`python -m analysis.tables NAME [runs folder]`: writes a sweep's table as Markdown, CSV and LaTeX.
+"""`python -m analysis.tables NAME [runs=FOLDER]`: writes a sweep's table as Markdown, CSV and LaTeX.
 
-    python -m analysis.tables order_ablation            # of this machine's runs
-    python -m analysis.tables order_ablation results    # of the committed rows
+    python -m analysis.tables order_ablation
+    python -m analysis.tables order_ablation runs=results  # committed rows
 
 With several seeds it also writes ``pairs.csv``: all pairs of cells, compared seed by seed.
 """

@@ -1,6 +1,7 @@
 """`python -m benchmarks data [key=value …]`: read throughput, and time to the first batch.
 
     python -m benchmarks data rounds=1
+    python -m benchmarks data n=64 resolution=64 workers=1
 
 The images are those of `lf.data.shapes`, whose noise makes files as large as those of photographs. The baseline decodes
 and crops the originals (JPEG, 1.5 times as large) at every read, as the public code does.

@@ -1,6 +1,7 @@
 """`python -m benchmarks evaluate [key=value …]`: scoring given images, from memory and through PNG files.
 
     python -m benchmarks evaluate n=60 rounds=1
+    python -m benchmarks evaluate n=200 resolution=64
 
 It computes Fréchet distance, KID, precision, recall and the Inception Score in InceptionV3's features; the reference's
 features are computed before. The weights are random by default, which does not change the time; weights=FILE uses the

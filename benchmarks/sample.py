@@ -1,6 +1,7 @@
 """`python -m benchmarks sample [key=value …]`: sampling from Latent Forcing with experts, cascaded, random weights.
 
     python -m benchmarks sample resolution=64 rounds=2
+    python -m benchmarks sample steps=10 n=4
 
 The cases are the guidance of the presets `lf_l_200` (CFG with its interval, then AutoGuidance) and `lf_l_imagenet256`
 (AutoGuidance), and none. On a GPU: size=LM resolution=256 n=64 dtype=bfloat16.

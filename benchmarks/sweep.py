@@ -1,6 +1,7 @@
 """`python -m benchmarks sweep [cells=10000]`: start-up time of a task; plan, status and rows of a finished sweep.
 
     python -m benchmarks sweep cells=10000 rounds=2
+    python -m benchmarks sweep cells=180 rounds=1
 
 The sweep is `order_ablation` with as many seeds as needed, in a temporary run store with made-up rows in the real
 format. All times are CPU times; a start-up is measured in a new process.

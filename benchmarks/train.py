@@ -1,6 +1,7 @@
 """`python -m benchmarks train [key=value …]`: step times of real trainings, without warm-up steps.
 
     python -m benchmarks train cases=jit steps=30 rounds=1
+    python -m benchmarks train data=digits batch=32
 
 The cases are JiT, Latent Forcing with one head, and with experts. On a GPU: preset=lf_l_imagenet256 data=shards:PATH
 batch=… dtype=bfloat16 cases=experts; to train on cached latents, run `python -m lf.encoders.cache` first.

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lf.config import DEFAULTS, Evaluation, Training
-from lf.core.cli import run_command, show_help
+from lf.core.cli import asks_help, help_of, run_command, show_help
 from lf.core.errors import UserError
 from lf.core.parsing import merge, overrides, parse
 from lf.model.public import ENCODERS, Architecture, convert, evaluation_of, quoted, recipe_of
@@ -197,7 +197,8 @@ def _summary(training: Training) -> str:
 
 
 def main(argv: list[str]) -> None:
-    show_help(argv, __doc__, Training)
+    if asks_help(argv):
+        show_help(__doc__, help_of(Training, None, without=("runtime",)), "the file's, and LF's recipe")
     if len(argv) < 2 or "=" in argv[1]:
         raise UserError("usage: python -m lf.convert FILE.pth FOLDER [key=value …]; see --help")
     path, out, given = Path(argv[0]), Path(argv[1]), overrides(argv[2:])

@@ -23,12 +23,13 @@ from lf import data
 from lf.config import DEFAULTS, DataName, Evaluation, Sampling, ScoringConfig, Source, preset
 from lf.config.cli import config_over_preset
 from lf.core import preemption
-from lf.core.cli import run_command
+from lf.core.cli import asks_help, run_command
 from lf.core.distributed import World, join
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
 from lf.core.stages import stage
+from lf.data import shards
 from lf.metrics import JUDGE, SOURCES, Extractor, Judge, Reference, Space, joined, protocol, scores
 from lf.metrics.reconstruction import reconstruction
 from lf.model.denoiser import LatentForcing
@@ -37,6 +38,8 @@ from lf.storage.atomic import replace_tensors
 from lf.storage.cache import made_once
 
 KEPT_IMAGES = 64  # images saved with the row
+SMALL = 64  # pixels; images of up to this side are scored by a judge
+JUDGED_BYTES = 2**31  # most bytes of images for a judge
 S = TypeVar("S", bound=Sampling)
 
 
@@ -205,10 +208,37 @@ def real(judge: Judge, source: Source, n: int) -> dict[str, float]:
     return {name: value.item() for name, value in found.items()} | {"n": float(min(n, len(test)))}
 
 
-def protocol_for(name: str) -> dict[str, Any]:
-    """Default evaluation settings for the data ``name``: those of a preset on such data."""
-    small = name.partition(":")[0] in ("shapes", "digits", "folder")
-    return preset("shapes" if small else "imagenet256")["evaluation"]
+def protocol_for(source: Source) -> dict[str, Any]:
+    """Default evaluation settings for images of this size: those of preset ``shapes`` or ``imagenet256``."""
+    return preset("shapes" if _judged(source) else "imagenet256")["evaluation"]
+
+
+def _judged(source: Source) -> bool:
+    """Whether images are small, and few enough for the memory, in which the judge of the toy data needs them."""
+    kind, _, place = source.data.partition(":")
+    if kind not in ("folder", "shards") or source.resolution > SMALL:
+        return kind in data.WORDS
+    try:
+        n = len(shards.find(place, source.runtime.cache)[1]["label"]) if kind == "shards" else 0
+    except UserError:  # they were moved, and may not be needed
+        return False
+    return n * 3 * source.resolution**2 <= JUDGED_BYTES
+
+
+def _told(trained: TrainingRun, config: Evaluation, argv: list[str]) -> None:
+    """Says how own images will be scored, unless the words do. Raises `UserError` if they are not there."""
+    source = trained.training
+    if ":" not in source.data or any(word.startswith(("features=", "preset=")) for word in argv):
+        return
+    if trained.row is None or evaluation_run(trained, config).row is not None:
+        return
+    if config.needs_data:
+        trained.check_data()
+    features = f"[{','.join(config.features)}]"
+    sys.stderr.write(
+        f"data={source.data}: its images of {source.resolution} px are scored with features={features} n={config.n} "
+        f"steps={config.steps}; these words change it\n"
+    )
 
 
 def defaults_of(trained: TrainingRun) -> dict[str, Any]:
@@ -230,10 +260,12 @@ def fitted(asked: S, trained: TrainingRun, argv: list[str]) -> S:
     return asked.model_copy(update={"steps": steps})
 
 
-def asked_run(argv: list[str], doc: str | None, explained: type[BaseModel]) -> TrainingRun:
-    """The training run that a command's ``run=`` names."""
-    words = [word for word in argv if word.startswith(("run=", "data=", "runtime.", "-"))]
-    asked = config_over_preset(words, Asked, "evaluation", doc, {}, explained)
+def asked_run(argv: list[str], doc: str | None, model: type[BaseModel], base: dict[str, Any] | None) -> TrainingRun:
+    """The training run that a command's ``run=`` names; ``--help`` without one shows the values of ``base``."""
+    if asks_help(argv) and not any(word.startswith("run=") for word in argv):
+        config_over_preset(argv, model, "evaluation", doc, base)
+    words = [word for word in argv if word.startswith(("run=", "runs=", "data=", "runtime."))]
+    asked = config_over_preset(words, Asked, "evaluation", doc, {})
     return find_training(asked.run, asked.runtime, asked.data)
 
 
@@ -250,9 +282,11 @@ class Command(Evaluation, Asked):
 
 
 def main(argv: list[str]) -> None:
-    trained = asked_run(argv, __doc__, Command)
-    base = merge(protocol_for(trained.training.data), defaults_of(trained))
+    trained = asked_run(argv, __doc__, Command, None)
+    base = merge(protocol_for(trained.training), defaults_of(trained))
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
+    if join(config.runtime.torch_device).rank == 0:
+        _told(trained, config, argv)
     row = evaluate(trained, config)
     if join(config.runtime.torch_device).rank == 0:
         print(json.dumps(row, indent=1))

@@ -1,6 +1,7 @@
 """`python -m lf.sample run=ID [out=samples.png] [n=16] [key=value …]`: samples a grid of images.
 
-    python -m lf.sample run=ID path=shifted path.alpha=16 n=64
+    python -m lf.sample run=ID n=64 out=grid.png
+    python -m lf.sample run=ID path=shifted path.alpha=16 label=3
 
 The same run, seed and path give the same images.
 """
@@ -28,7 +29,7 @@ class Command(Sampling, Asked):
 
 
 def main(argv: list[str]) -> None:
-    trained = asked_run(argv, __doc__, Command)
+    trained = asked_run(argv, __doc__, Command, {})
     base = {key: value for key, value in defaults_of(trained).items() if key in Command.model_fields}
     config = fitted(config_over_preset(argv, Command, "evaluation", __doc__, base), trained, argv)
     _check_out(Path(config.out))

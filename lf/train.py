@@ -34,7 +34,7 @@ from lf.core.errors import UserError
 from lf.data.loader import Damaged, batches
 from lf.encoders.cache import attach
 from lf.model.denoiser import LatentForcing
-from lf.runs import TrainingRun, training_run
+from lf.runs import TrainingRun, most_similar, training_run
 from lf.schedules import Times
 from lf.storage import checkpoint
 from lf.training.dry_run import dry_run
@@ -148,6 +148,19 @@ def average(ema: nn.Module, network: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - decay)
 
 
+def _told(run: TrainingRun) -> str:
+    """Whether a training is a new one, and what its most similar one is."""
+    if run.state == "begun":
+        return f"training {run.id}: resumes from its last checkpoint"
+    other = most_similar(run) if run.state == "new" else None
+    if other is None or not other.changes:
+        return ""
+    if other.changes.keys() == {"steps"}:
+        more = f"; steps={other.changes['steps'][0]} continues it" if other.run.state == "begun" else ""
+        return f"training {run.id}: is new; {other.run.id} differs only in {other.told}, and is not continued{more}"
+    return f"training {run.id}: is new; the most similar one, {other.run.id}, differs in {other.told}"
+
+
 def main(argv: list[str]) -> None:
     dry = next((word for word in argv if word.partition("=")[0] == "--dry-run"), None)
     config = config_over_preset([word for word in argv if word != dry], Training, "training", __doc__)
@@ -157,6 +170,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{dry}: needs a number of images per second, such as --dry-run=500")
         dry_run(config, float(rate))
         return
+    if join(config.runtime.torch_device).rank == 0 and (told := _told(training_run(config))):
+        print(told, file=sys.stderr)
     with preemption.on(signal.SIGINT, signal.SIGTERM):
         row = train(config)
     folder = Path(config.runtime.runs) / "training" / row["id"]

@@ -23,6 +23,7 @@ from lf.config.cli import config_over_preset
 from lf.core import preemption
 from lf.core.cli import run_command
 from lf.core.errors import UserError
+from lf.core.parsing import overrides, parse
 from lf.encoders import AnyEncoder, Codec
 from lf.evaluate import protocol_for, reference_of, space_of
 from lf.metrics import protocol
@@ -80,8 +81,8 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    name = next((word.partition("=")[2] for word in argv if word.startswith("data=")), "shapes")
-    base = {key: value for key, value in protocol_for(name).items() if key in ScoringConfig.model_fields}
+    source = parse(Source, overrides([word for word in argv if word.startswith(("data=", "resolution="))]))
+    base = {key: value for key, value in protocol_for(source).items() if key in ScoringConfig.model_fields}
     base |= {"tokenizer": {"name": "autoencoder"}}
     config = config_over_preset(argv, Command, "training", __doc__, base)
     with preemption.on(signal.SIGINT, signal.SIGTERM):

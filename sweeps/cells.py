@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from lf.config import Evaluation, Training, preset
+from lf.core.cli import help_of
 from lf.core.errors import UserError
 from lf.core.parsing import Strict, merge, parse
 from lf.core.runtime import Runtime
@@ -24,7 +25,15 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation of one training. ``labels`` are its position in the table (latent, path, alpha, seed, …)."""
+    """One evaluation of one training: one line of a question's table.
+
+    Attributes:
+        labels: where it stands in the table, by name: words, numbers or None, as ``{"latent": "tiny", "alpha": 4}``. No
+            two cells of a question have the same. A number becomes an axis of the figures, words become rows. Without
+            ``seed``, the seed of the training is added.
+        training: from `Launch.train` or `Launch.model`; cells with equal trainings share one.
+        evaluation: from `Launch.evaluate`.
+    """
 
     labels: Mapping[str, Any]
     training: Training
@@ -95,9 +104,14 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed
 
 
 class Launch(Strict):
-    """The settings of a launch."""
+    """The settings of a launch: what ``cells(launch)`` gets.
 
-    preset: str = "shapes"
+    Attributes:
+        preset, seeds, guide: as in the command; a question makes its trainings once for each of ``seeds``.
+        training, evaluation: the command's changes to the preset.
+    """
+
+    preset: str = Field("shapes", description="what the question builds on: shapes, imagenet256 or a file")
     seeds: Seeds = Field((0,), min_length=1, description="1; 0,1,2; or 0-99 for a hundred")
     training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
@@ -123,7 +137,13 @@ class Launch(Strict):
         return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
 
     def train(self, called: Mapping[str, Any] | None = None, /, **fixed: Any) -> Training:
-        """The preset's training, overridden by ``called``, by the launch's changes, and by the cell's ``fixed`` values.
+        """The preset's training, overridden by ``called``, then by the command's words, then by the ``fixed`` values.
+
+        Args:
+            called: keys of the training that the question sets and the command may change, as ``{"steps": 2000}``.
+            fixed: keys of the training that are the question: ``latents``, ``schedule``, ``seed``, …
+                (`lf.config.Training`, or ``python -m lf.train --help``), nested as in a preset:
+                ``network={"depth": 6}``. A plugin is its name, ``{"name": …, parameters}``, or an object of its class.
 
         Raises:
             UserError: the launch and ``fixed`` set one key to different values, or a value is not valid.
@@ -145,7 +165,10 @@ class Launch(Strict):
             name: which of the three.
             times: number of steps, relative to the preset's; by default an ablation's (`sweeps.presets.ABLATION`). In a
                 shorter training, warm-up and weight averages span the same share of it.
-            fixed: values of the cell.
+            fixed: as in `train`.
+
+        Raises:
+            UserError: as in `train`, or the preset has no such models.
         """
         if self.preset not in MODELS:
             raise UserError(f"preset={self.preset}: this question supports these presets: {', '.join(MODELS)}")
@@ -158,7 +181,13 @@ class Launch(Strict):
         return training.model_copy(update=changes)
 
     def scored(self, labels: Mapping[str, Any], training: Training, **fixed: Any) -> Iterator[Cell]:
-        """The cells of a training: unguided and, if labels or a guide make a difference, guided (`GUIDED`)."""
+        """The cells of a training: unguided and, if labels or a guide make a difference, guided (`GUIDED`).
+
+        Args:
+            labels: those of both cells; ``guidance`` and ``seed`` are added.
+            training: from `train` or `model`.
+            fixed: as in `evaluate`, but for ``guidance``.
+        """
         names, known = training.stream_names, GUIDED[self.preset]
         how = known.get(" ".join(names), known[""])
         if how["kind"] == "autoguidance":
@@ -170,6 +199,14 @@ class Launch(Strict):
             evaluation = self.evaluate(guidance=guidance, **fixed)
             yield Cell({**labels, "guidance": guidance["kind"], "seed": training.seed}, training, evaluation)
 
+    def explained(self) -> list[str]:
+        """Its keys with their values, and those of its trainings, as lines for ``--help``."""
+        return [
+            *help_of(Launch, dict(self), without=("training", "runtime")),
+            *help_of(Training, dict(self.train()), without=("seed", "runtime")),
+            *help_of(Runtime, dict(self.resolved), "runtime."),
+        ]
+
     def placed(self, profile: Cluster) -> "Launch":
         """The same launch, with the run store and the data sets of a cluster's profile."""
         changes: dict[str, Any] = {"runtime": profile.placed(self.runtime)}
@@ -178,7 +215,16 @@ class Launch(Strict):
         return self.model_copy(update=changes)
 
     def evaluate(self, **fixed: Any) -> Evaluation:
-        """The preset's evaluation, overridden by the launch's changes and by the cell's ``fixed`` values."""
+        """The preset's evaluation, overridden by the command's words ``evaluation.…`` and by the ``fixed`` values.
+
+        Args:
+            fixed: keys of the evaluation: ``path``, ``steps``, ``n``, ``guidance``, ``given``, …
+                (`lf.config.Evaluation`, or ``python -m lf.evaluate --help``). All cells of a question must have the
+                same ``n``, ``steps`` and ``features``, or they cannot stand in one table.
+
+        Raises:
+            UserError: a value is not valid.
+        """
         values = merge(merge(self._base("evaluation"), self.evaluation), fixed)
         return parse(Evaluation, values, "evaluation")
 

@@ -16,7 +16,8 @@ command resumes the search; a larger ``trials`` extends it. The folder ``runs/sw
 
 from pathlib import Path
 
-from lf.core.cli import Parser, run_command
+from lf.core.cli import Parser, help_of, run_command
+from lf.core.parsing import overrides
 from sweeps.jobs.monitor import console
 from sweeps.search.outcome import plots, presets, show
 from sweeps.search.workers import SearchLaunch, search
@@ -25,7 +26,7 @@ QUESTION = "Which guidance suits a trained network? Scales, intervals, latent sh
 
 
 def main(argv: list[str]) -> None:
-    parser = Parser(__doc__, SearchLaunch)
+    parser = Parser(__doc__, lambda words: help_of(SearchLaunch, overrides(words)))
     parser.add_argument("run", metavar="RUN", help="training run: id or its start, folder, or cell")
     for name in ("trials", "workers", "executor"):
         parser.add_argument(f"--{name}", help=f"short for {name}=…")

@@ -29,6 +29,7 @@ from lf.core.cli import Parser, run_command
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import merge, overrides, parse
 from lf.evaluate import evaluate
+from lf.runs import why_new
 from lf.train import train
 from sweeps.cells import Cell, Launch, matches
 from sweeps.forecast import forecast
@@ -36,7 +37,7 @@ from sweeps.jobs import profile as clusters
 from sweeps.jobs import state
 from sweeps.jobs.failures import POLICY
 from sweeps.jobs.monitor import console, on_slurm, run_plan, share_cores
-from sweeps.plan import Plan, plan, why_new
+from sweeps.plan import Plan, plan
 from sweeps.preflight import checked, fitted, preflight
 from sweeps.presets import MODELS
 from sweeps.questions import question, questions
@@ -229,7 +230,7 @@ def _finish(name: str, root: Path, manifest: dict[str, Any], missing: int, secon
 
 
 def main(argv: list[str]) -> None:
-    parser = Parser(__doc__, Launch, Training)
+    parser = Parser(__doc__, lambda words: settings(words).explained())
     parser.add_argument("sweep", nargs="?", metavar="NAME", help="name of the question, or my_sweep.py")
     parser.add_argument("--list", action="store_true", help="list the questions")
     parser.add_argument("--all", action="store_true", help="every question, one after the other")

@@ -1,14 +1,11 @@
 """A plan: the cells of a question, grouped by their trainings, as tasks; and which of their runs are missing."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lf.core.errors import few
 from lf.core.runtime import Runtime
-from lf.runs import Run, TrainingRun
-from lf.storage.json_files import read_json
+from lf.runs import TrainingRun
 from sweeps.cells import Cell, titled
 from sweeps.jobs.state import entry
 from sweeps.jobs.task import Task, TrainEval
@@ -61,43 +58,15 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
         shared = {key: value for key, value in some[0].labels.items() if all(c.labels.get(key) == value for c in some)}
-        train_eval = TrainEval(Task(training, (), titled(shared)))
+        named = titled(shared) or f"training {trained.id[:8]}"  # its cells may have no label in common
+        train_eval = TrainEval(Task(training, (), named))
         share = evaluations or len(some)
         for start in range(0, len(some), share):  # all of them, done or not, so that the keys of tasks do not change
             part = some[start : start + share]
-            title = part[0].title if len(part) == 1 else f"{titled(shared)}, {len(part)} paths"
+            title = part[0].title if len(part) == 1 else f"{named}, {len(part)} paths"
             train_eval.evaluations.append(Task(training, tuple(cell.evaluation for cell in part), title))
         steps += training.steps if trained.row is None else 0
         images += sum(cell.evaluation.n for cell in missing)
         evaluated += len(missing)
         train_evals.append(train_eval)
     return Plan(trainings, train_evals, steps, images, evaluated)
-
-
-def why_new(run: Run) -> str:
-    """The fields in which ``run`` differs from the most similar run in the store."""
-    mine = dict(_flat(run.config))
-    nearest_change: list[str] | None = None
-    for file in run.folder.parent.glob("*/config.json"):
-        config = None if file.parent == run.folder else read_json(file)  # the run itself may be begun already
-        if config is None:
-            continue
-        other = dict(_flat(config))
-        change = [
-            f"{k} {other.get(k)}→{mine.get(k)}" for k in sorted(mine.keys() | other) if other.get(k) != mine.get(k)
-        ]
-        if nearest_change is None or len(change) < len(nearest_change):
-            nearest_change = change
-    if nearest_change is None:
-        return "first run in this store"
-    return few(nearest_change)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            yield from _flat({str(i): v for i, v in enumerate(value)}, f"{prefix}{key}.")
-        else:
-            yield prefix + key, json.dumps(value) if isinstance(value, list) else value

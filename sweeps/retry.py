@@ -1,6 +1,7 @@
 """`python -m sweeps.retry NAME [TASK …] [runs=FOLDER]`: resubmits failed and cancelled tasks.
 
     python -m sweeps.retry order_ablation
+    python -m sweeps.retry order_ablation "tiny cascaded" --no-wait
 
 It deletes the records of their failures, launches the sweep with the same words again, and monitors it.
 """

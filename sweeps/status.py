@@ -1,6 +1,7 @@
 """`python -m sweeps.status NAME [--watch] [--all] [runs=FOLDER]`: the state of a sweep.
 
     python -m sweeps.status order_ablation --watch
+    python -m sweeps.status order_ablation runs=/data/lf/runs
 
 It shows state, step, loss, time left and last error of every task, on any machine with access to the run store.
 """

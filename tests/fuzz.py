@@ -2,15 +2,16 @@
 
     python tests/fuzz.py all 10000
 
-KIND: images, tars, references, checkpoints, runs, settings, or all. A file may be read, or refused by the reader's own
-error, which commands print in one line. Anything else is a fault: another exception, a crash, over 20 seconds, or 1 GB
-more memory. Faulty files are kept.
+KIND: images, tars, parquet, references, checkpoints, runs, settings, or all. A file may be read, or refused by the
+reader's own error, which commands print in one line. Anything else is a fault: another exception, a crash, over 20
+seconds, or 1 GB more memory. Faulty files are kept.
 """
 
 import io
 import multiprocessing
 import pickle
 import random
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -22,19 +23,22 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from features import Given
+from packed import picture, png
 from published import PublicNet, randomize
 from published_files import args_of, write_checkpoint
 
 from lf.convert import load
 from lf.core.errors import UserError
 from lf.core.parsing import overrides
-from lf.data import shards
+from lf.data import parquet, shards
 from lf.data.image import Unreadable, decode
 from lf.metrics import INCEPTION, Reference
 from lf.model.public import convert
@@ -117,6 +121,15 @@ def settings() -> list[bytes]:
     ]
 
 
+def parquets() -> list[bytes]:
+    made = []
+    for compression, labels in (("none", [0, 1] * 4), ("snappy", ["cat", "dog"] * 4)):
+        boxed = [{"bytes": png(picture(n)), "path": None} for n in range(8)]
+        pq.write_table(pa.table({"image": boxed, "label": labels}), out := io.BytesIO(), compression=compression)
+        made.append(out.getvalue())
+    return made
+
+
 def read_checkpoint(file: Path) -> None:
     found = load(file)
     for state in found["weights"].values():
@@ -141,6 +154,19 @@ def read_tar(file: Path) -> None:
     shards.find(str(file))
 
 
+def read_parquet(file: Path) -> None:
+    found = parquet.find(str(file))
+    folder = file.with_suffix("")
+    folder.mkdir()
+    try:
+        parquet.unpack(found.columns, folder)
+        for row in range(len(found.titles)):
+            with suppress(Unreadable):
+                parquet.read(folder, 0, row)
+    finally:
+        shutil.rmtree(folder)
+
+
 def read_setting(file: Path) -> None:
     read_json(file, "id")
     overrides([file.read_bytes().decode(errors="replace")])
@@ -149,6 +175,7 @@ def read_setting(file: Path) -> None:
 KINDS: dict[str, tuple[Callable[[], list[bytes]], Callable[[Path], object]]] = {
     "images": (images, lambda file: decode(file.read_bytes(), 16)),
     "tars": (tars, read_tar),
+    "parquet": (parquets, read_parquet),
     "references": (references, lambda file: Reference.load(file, Inception(width=6))),
     "checkpoints": (checkpoints, read_checkpoint),
     "runs": (runs, lambda file: checkpoint.read(file)),

@@ -1,7 +1,7 @@
-"""`python -m analysis.figures NAME [runs folder]`: writes a sweep's figures as PNG and PDF.
+"""`python -m analysis.figures NAME [runs=FOLDER]`: writes a sweep's figures as PNG and PDF.
 
-    python -m analysis.figures order_ablation           # of this machine's runs
-    python -m analysis.figures order_ablation results   # of the committed rows
+    python -m analysis.figures order_ablation
+    python -m analysis.figures order_ablation runs=results  # committed rows
 
 The figures follow from the rows: numeric labels become axes, names become rows of dots, a tokenizer's reconstruction
 scores are plotted against the scores of generation, and measurements of `analysis.probe` are drawn if they exist.

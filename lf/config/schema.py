@@ -85,9 +85,14 @@ class Training(Source):
 
     flip: bool = Field(False, description="mirror half of the images, left to right")
     noise_scale: float = Field(1.0, gt=0, description="standard deviation of every stream's noise; JiT: 2 at 512 px")
-    latents: tuple[AnyEncoder, ...] = Field((), description="encoders of the latent streams; none: JiT")
+    latents: tuple[AnyEncoder, ...] = Field(
+        (), description="encoders of the latent streams, such as tiny or dinov2; none: JiT. With --help: its keys"
+    )
     network: NetworkConfig = NetworkConfig()
-    schedule: AnySchedule = Field(default_factory=lambda: schedules.create("pixel_only"))
+    schedule: AnySchedule = Field(
+        default_factory=lambda: schedules.create("pixel_only"),
+        description="order of the streams, such as cascaded or independent. With --help: its keys",
+    )
     steps: int = Field(ge=1, description="training steps")
     batch: int = Field(ge=1, description="images per step, over all processes")
     lr: float = Field(gt=0, description="learning rate of AdamW after warm-up")
@@ -171,7 +176,9 @@ class Sampling(Strict):
     path: AnySchedule | None = Field(None, description="schedule whose path is followed; the training's by default")
     steps: int = Field(50, ge=1, description="solver steps")
     shift: dict[str, float] = Field({}, description="f_a (LF Eq. 4) of a stream's times on the path, by stream name")
-    solver: Literal["heun", "heun_per_stream", "euler"] = Field("heun", description="see lf.diffusion.solver.sample")
+    solver: Literal["heun", "heun_per_stream", "euler"] = Field(
+        "heun", description="the last step is one of Euler: of the path, or with heun_per_stream of each stream"
+    )
     t_clip: float = Field(0.05, gt=0, le=1, description="lower bound of 1-t in the velocity")
     latent_noise: float = Field(0.0, ge=0, lt=1, description="share of fresh noise in finished latents (LF Table 7)")
     given: Given = optional(
@@ -236,7 +243,7 @@ class ScoringConfig(Strict):
     """The number of images that are scored, the feature spaces, and the references."""
 
     n: int = Field(50_000, ge=2, description="number of images")
-    features: Names = Field(("judge",), min_length=1, description="feature spaces of the scores; see lf.metrics")
+    features: Names = Field(("judge",), min_length=1, description="feature spaces: judge, inception-v3-compat, a CLIP")
     reference: dict[str, str] = Field(
         {}, description="reference statistics: one .npz per feature space; by default those of the data"
     )

@@ -34,7 +34,7 @@ def parse(model: type[C], values: Mapping[str, Any], where: str = "config") -> C
 
 
 def overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` words → nested dict; ``schedule=cascaded`` sets ``schedule.name``.
+    """``key=value`` words → nested dict; ``schedule=cascaded`` sets ``schedule.name``, ``runs`` sets ``runtime.runs``.
 
     A value is a list or mapping if it begins with a bracket, text if it begins with a quote, a number, true, false or
     null; any other is text as it was typed, such as the path ``a #1``.
@@ -51,7 +51,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
             value = json.dumps(value)
         if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
             key += ".name"
-        words.append(f"{key}={value}")
+        words.append(f"{'runtime.runs' if key == 'runs' else key}={value}")
     try:
         return dict(OmegaConf.to_container(OmegaConf.from_dotlist(words)))  # type: ignore[arg-type]
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from lf.core.errors import UserError
 from lf.core.parsing import Strict
@@ -34,7 +35,9 @@ class Runtime(Strict):
     checkpoint_seconds: float = Field(60, gt=0, description="time between two checkpoints")
     weights: dict[str, str] = Field({}, description="file of an extractor's weights, by feature space")
     wandb: str = Field("", description="Weights & Biases project that also gets TensorBoard's curves")
-    runs: str = Field("runs", description="folder of the run store")
+    runs: Annotated[str, AfterValidator(os.path.expanduser)] = Field(
+        "runs", description="folder of the run store; short: runs=FOLDER"
+    )
 
     @property
     def cache(self) -> Path:

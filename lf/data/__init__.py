@@ -32,18 +32,22 @@ from lf.storage.cache import made_once
 
 Split = Literal["train", "test", "judge"]
 SHAPES_SPLITS = {"train": range(20_000), "test": range(100_000, 104_000), "judge": range(200_000, 220_000)}
-WORDS, KINDS = ("shapes", "digits"), ("folder:", "shards:")
+WORDS, KINDS = ("shapes", "digits"), ("folder:", "shards:", "parquet:")
 TAR = ".tar"  # in the names of tar files, also of compressed ones
+PARQUET = ".parquet"
 TEST_SHARE = 5  # every fifth image of a real data set is in the test split
 
 
 def named(name: str) -> str:
-    """The name of a data set, ``folder:PATH`` or ``shards:PATH`` if ``name`` is a path only."""
+    """The name of a data set; ``folder:PATH``, ``shards:PATH`` or ``parquet:PATH`` if ``name`` is a path only."""
     place = Path(os.path.expanduser(name))
     if name in ("", *WORDS) or name.startswith(KINDS) or not (place.exists() or TAR in name):
         return name
-    of_tars = TAR in place.name or place.is_dir() and any(TAR in child.name for child in place.iterdir())
-    return f"{'shards' if of_tars else 'folder'}:{name}"
+    held = list(place.iterdir()) if place.is_dir() else [place]
+    if TAR in place.name or any(TAR in child.name for child in held):
+        return f"shards:{name}"
+    of_parquet = any(child.suffix == PARQUET for child in held) and not any(child.is_dir() for child in held)
+    return f"{'parquet' if of_parquet else 'folder'}:{name}"
 
 
 def digest(name: str, resolution: int) -> str:
@@ -61,6 +65,11 @@ def digest(name: str, resolution: int) -> str:
         what = f"{CROP} {open_folder(place).digest()}"
     elif kind == "shards" and place:
         what = f"{CROP} {contents(place, resolution)}"
+    elif kind == "parquet":
+        raise UserError(
+            f"data={name}: parquet files must be prepared: python -m lf.data.prepare '{name}' OUT "
+            f"resolution={resolution}; then data=shards:OUT"
+        )
     elif not name:
         raise UserError("data: this preset needs your images; give data=shards:PATTERN or data=folder:PATH")
     else:

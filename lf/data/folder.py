@@ -68,6 +68,7 @@ def open_folder(place: str) -> Folder:
     if not classes:
         kinds = sorted({file.suffix for file in folder.rglob("*") if file.is_file() and file.suffix})
         held = f" (only {', '.join(kinds[:3])})" if kinds else ""
+        held += "; lf.data.prepare parquet:PATH OUT reads parquet files" if ".parquet" in kinds else ""
         raise UserError(
             f"data=folder:{place}: no images{held}; it must hold one sub-folder of images per class; suffixes of "
             f"images: {', '.join(SUFFIXES)}"

@@ -69,7 +69,7 @@ def samples(file: Path, label_key: str = "") -> Iterator[Sample]:
 
 def _label(where: str, member: Mapping[str, Any], content: Content, label_key: str) -> str | None:
     if "cls" in member and not label_key:
-        return _checked(f"{where}: its .cls", content(member["cls"]).decode(errors="replace"))
+        return checked(f"{where}: its .cls", content(member["cls"]).decode(errors="replace"))
     if "json" not in member:
         if label_key:
             raise UserError(f"{where}: has no .json with '{label_key}'")
@@ -89,10 +89,11 @@ def _label(where: str, member: Mapping[str, Any], content: Content, label_key: s
         value = int(value)
     if not isinstance(value, int | str) or isinstance(value, bool):
         raise UserError(f"{where}: '{name}' in its .json must be a whole number or a name, not {value!r:.60}")
-    return _checked(f"{where}: '{name}' in its .json", str(value))
+    return checked(f"{where}: '{name}' in its .json", str(value))
 
 
-def _checked(what: str, text: str) -> str:
+def checked(what: str, text: str) -> str:
+    """A label without space around it; ``what`` names it. Raises `UserError` if it can be no label."""
     text = text.strip()
     if not text.isprintable() or not 0 < len(text) <= LONGEST:
         raise UserError(f"{what} must be the number or the name of a class, of 1 to {LONGEST} printable characters")
@@ -134,16 +135,23 @@ def labelled(files: Sequence[Path], label_key: str = "") -> Table:
         raise UserError(
             f"{files[shard]}: {without.key}: has no label (a .cls, or a label in a .json), but other images have one"
         )
-    numbers = all(text is None or re.fullmatch(r"-?\d+", text) for text in labels)
-    keys = [0 if text is None else int(text) if numbers else text for text in labels]
-    classes = sorted(set(keys))  # type: ignore[type-var]
-    place = {value: label for label, value in enumerate(classes)}
-    names = [UNLABELLED] if None in labels else [str(value) for value in classes]
+    numbers, names = numbered(labels)
     return _positions(found) | {
-        "label": torch.tensor([place[value] for value in keys], dtype=torch.int64),
+        "label": torch.tensor(numbers, dtype=torch.int64),
         "names": texts(names),
         "anew": torch.tensor(anew, dtype=torch.bool),
     }
+
+
+def numbered(labels: Sequence[str | None]) -> tuple[list[int], list[str]]:
+    """Numbers of the classes of ``labels`` (all None: there are none), and the classes, sorted by number or name."""
+    if None in labels:
+        return [0] * len(labels), [UNLABELLED]
+    numbers = all(re.fullmatch(r"-?\d+", text or "") for text in labels)
+    keys = [int(text or 0) if numbers else text for text in labels]
+    classes = sorted(set(keys))  # type: ignore[type-var]
+    place = {value: label for label, value in enumerate(classes)}
+    return [place[value] for value in keys], [str(value) for value in classes]
 
 
 def _positions(found: Sequence[tuple[int, Sample]]) -> Table:

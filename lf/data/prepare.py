@@ -2,9 +2,12 @@
 
     python -m lf.data.prepare /data/imagenet/train /data/in256
     python -m lf.data.prepare torchvision:CIFAR10 cifar resolution=32
+    python -m lf.data.prepare 'parquet:/data/food/train-*.parquet' food
 
-SOURCE is a folder of images with one sub-folder per class, tar shards (``/data/train-{000..127}.tar``), or a data set
-of torchvision (``torchvision:CIFAR10``, downloaded if missing). A training then takes ``data=shards:OUT``.
+SOURCE is a folder of images with one sub-folder per class, tar shards (``/data/train-{000..127}.tar``), parquet files
+as the Hugging Face hub ships them (``parquet:``, a file, a folder or a pattern; needs pyarrow, and while it runs as
+much disk again as they take), or a data set of torchvision (``torchvision:CIFAR10``, downloaded if missing). A training
+then takes ``data=shards:OUT``.
 
 Each image is cropped as in ADM and written as ``KEY.png`` with its class's number as ``KEY.cls``; KEY is its number in
 the sorted source. A fixed permutation shuffles the images over the shards. PNG is the default because it is lossless:
@@ -25,7 +28,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,11 +42,11 @@ from lf.core.errors import UserError, nearest
 from lf.core.parsing import optional
 from lf.core.seeds import generator
 from lf.core.stages import stage
-from lf.data import digest, members, named, shards, tars
+from lf.data import digest, members, named, parquet, shards, tars
 from lf.data.folder import open_folder, read_image
 from lf.data.image import CROP, USUAL, Decoding, Unreadable, crop, picture
 from lf.data.loader import cores
-from lf.data.tars import Folder, Tars
+from lf.data.tars import UNFINISHED, Folder, Tars
 
 
 class Preparing(BaseModel):
@@ -56,11 +59,13 @@ class Preparing(BaseModel):
     shard_size: int = Field(5000, ge=1, description="images of SOURCE per shard")
     workers: int = Field(cores(), ge=1, description="processes")
     limit_damaged: int = Field(10, ge=0, description="damaged images to leave out; it stops at more")
-    label_key: str = Field("", description="of tar files: field of KEY.json that is the label, instead of KEY.cls")
+    label_key: str = Field("", description="the label: field of KEY.json in tar files, column of parquet files")
+    image_key: str = Field("", description="of parquet files: column of the images; by default image, or the only one")
     background: str = optional(USUAL.background, description="colour under transparent pixels, as CSS names it")
     exif: bool = optional(USUAL.exif, description="turn images as their EXIF orientation says")
     max_pixels: int = Field(USUAL.max_pixels, ge=1, description="largest image, in pixels, that is decoded")
-    root: str = Field("runs/cache/torchvision", description="folder of torchvision's data sets")
+    root: str = Field("", description="folder of torchvision's data sets; by default in the cache of the run store")
+    runs: str = Field("runs", description="folder of the run store")
 
     @field_validator("background")
     @classmethod
@@ -92,6 +97,7 @@ class Source(NamedTuple):
         classes: names of the classes; None: their numbers are used.
         stamp: changes when the files do.
         notes: what to say about it, a sentence each.
+        unpack: writes the images to a folder of temporary files, which ``read`` then takes before the item.
     """
 
     items: Sequence[tuple[Any, ...]]
@@ -99,6 +105,7 @@ class Source(NamedTuple):
     classes: Sequence[str] | None
     stamp: str = ""
     notes: Sequence[str] = ()
+    unpack: Callable[[Path], None] | None = None
 
 
 def prepare(source: str, out: Path, config: Preparing) -> bool:
@@ -108,7 +115,7 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         UserError: no such source, ``out`` holds something else, or more than ``config.limit_damaged`` images are
             damaged. Finished shards are kept.
     """
-    items, read, classes, stamp, notes = find(source, config)
+    items, read, classes, stamp, notes, unpack = find(source, config)
     settings = {
         "images": hashlib.sha256(repr([item[0] for item in items]).encode()).hexdigest()[:16],
         "crop": CROP,
@@ -116,6 +123,7 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         **config.model_dump(
             include={"resolution", "format", "background", "exif"} | ({"quality"} if config.format == "jpg" else set())
         ),
+        **{key: value for key in ("label_key", "image_key") if (value := getattr(config, key))},
     }
     folder = Folder(out, settings, stamp and f"{stamp} {config.max_pixels}")
     if folder.finished:
@@ -128,6 +136,9 @@ def prepare(source: str, out: Path, config: Preparing) -> bool:
         damaged = [fault for entry in entries if entry for fault in entry["damaged"]]
         bar.update(sum(len(part) for part, entry in zip(mixed, entries, strict=True) if entry))
         _check_damaged(damaged, config.limit_damaged, out)
+        if unpack and not all(entries):
+            unpack(out / UNFINISHED)
+            read = partial(read, out / UNFINISHED)
         pool = ProcessPoolExecutor(config.workers, initializer=_exit_with_parent)
         try:
             tasks = {
@@ -189,7 +200,7 @@ def _exit_with_parent() -> None:
 
 def find(source: str, config: Preparing) -> Source:
     """The images of SOURCE. Raises `UserError` if there are none."""
-    root = config.root
+    root = config.root or str(Path(config.runs).expanduser() / "cache" / "torchvision")
     kind, _, place = named(source).partition(":")
     if kind == "folder":
         found = open_folder(place)
@@ -204,8 +215,19 @@ def find(source: str, config: Preparing) -> Source:
         ]
         note = members.numbering(classes)
         return Source(images, _from_shards, classes, _stamp(tar_files), [note] if note else [])
+    if kind == "parquet":
+        found_in = parquet.find(place, config.image_key, config.label_key)
+        rows = ((number, row) for number, column in enumerate(found_in.columns) for row in range(len(column.labels)))
+        in_files = [
+            (title, *at, label) for title, at, label in zip(found_in.titles, rows, found_in.labels, strict=True)
+        ]
+        note, stamp = members.numbering(found_in.classes), _stamp([column.file for column in found_in.columns])
+        unpack = partial(parquet.unpack, found_in.columns)
+        return Source(in_files, _from_parquet, found_in.classes, stamp, [note] if note else [], unpack)
     if kind != "torchvision":
-        raise UserError(f"{source}: no such folder or file; allowed: a folder, tar files, or torchvision:NAME")
+        raise UserError(
+            f"{source}: no such folder or file; allowed: a folder, tar files, parquet:FILES or torchvision:NAME"
+        )
     labelled = _torchvision(place, root)
     pictures = [(f"{place}:{number}", place, root, number) for number in range(len(labelled))]
     return Source(pictures, _from_torchvision, getattr(labelled, "classes", None))
@@ -223,6 +245,10 @@ def _from_folder(name: str, place: str, label: int, how: Decoding) -> tuple[Imag
 
 def _from_shards(_: str, file: Path, offset: int, size: int, label: int, how: Decoding) -> tuple[Image.Image, int]:
     return picture(Tars([file]).read(0, offset, size), how), label
+
+
+def _from_parquet(unpacked: Path, _: str, file: int, row: int, label: int, how: Decoding) -> tuple[Image.Image, int]:
+    return picture(parquet.read(unpacked, file, row), how), label
 
 
 def _from_torchvision(_: str, place: str, root: str, number: int, how: Decoding) -> tuple[Image.Image, int]:

@@ -23,7 +23,9 @@ class Guidance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["none", "cfg", "autoguidance", "cfg_then_autoguidance"] = "none"
+    kind: Literal["none", "cfg", "autoguidance", "cfg_then_autoguidance"] = Field(
+        "none", description="what a velocity is moved away from: that without a label, or that of a weaker network"
+    )
     scale: dict[str, float] = Field({}, description="s_i by stream name; default 1")
     interval: dict[str, tuple[float, float]] = Field({}, description="(lo, hi) of the stream's own time, by name")
     guide: str = Field("", description="autoguidance: the weaker network's training run, id or folder")

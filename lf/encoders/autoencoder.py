@@ -53,7 +53,7 @@ class Autoencoder(Encoder):
     steps: int = Field(1600, ge=1, description="training steps")
     batch: int = Field(32, ge=1, description="images per step")
     lr: float = Field(3e-3, gt=0, description="highest learning rate")
-    seed: int = 0
+    seed: int = Field(0, description="seed of its training")
     has_decoder: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
 

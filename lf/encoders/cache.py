@@ -49,7 +49,13 @@ class Caching(BaseModel):
     batch: int = Field(64, ge=1, description="images encoded at a time")
     workers: int = Field(cores(), ge=0, description="processes that read images")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    cache: str = Field("runs/cache", description="folder in which encoders cache their files")
+    cache: str = Field("", description="folder in which encoders cache their files; by default in the run store")
+    runs: str = Field("runs", description="folder of the run store")
+
+    @property
+    def cached(self) -> Path:
+        """The folder in which encoders cache their files."""
+        return Path(self.cache) if self.cache else Path(self.runs).expanduser() / "cache"
 
 
 def attach(
@@ -120,7 +126,7 @@ def write(shards: Shards, encoder: Encoder, config: Caching, device: torch.devic
     if folder.finished:
         folder.tidy()
         return False
-    encode = encoder.load(shards, config.patch, Path(config.cache)).to(device)
+    encode = encoder.load(shards, config.patch, config.cached).to(device)
 
     parts = [[some for some in rows.split(config.batch) if len(some)] for rows in shards.rows()]
     names = [f"latents-{number:06d}.tar" for number in range(len(parts))]
@@ -165,7 +171,7 @@ def main(argv: list[str]) -> None:
     config = config_from(argv, Caching, "cache", __doc__, positional=2)
     given = overrides([f"encoder={argv[0]}"])["encoder"]
     encoder = encoders.create(**(given if isinstance(given, dict) else {"name": given}))
-    shards = data.open(f"shards:{argv[1].removeprefix('shards:')}", config.resolution, Path(config.cache))
+    shards = data.open(f"shards:{argv[1].removeprefix('shards:')}", config.resolution, config.cached)
     assert isinstance(shards, Shards)
     made = write(shards, encoder, config, Runtime(device=config.device).torch_device)
     print(f"{'done' if made else 'done already'}: {folder_of(shards, encoder, config.patch)}")

@@ -56,7 +56,7 @@ class Tiny(Encoder):
     steps: int = Field(600, ge=1, description="training steps")
     batch: int = Field(128, ge=1, description="images per step")
     lr: float = Field(4e-3, gt=0, description="highest learning rate")
-    seed: int = 0
+    seed: int = Field(0, description="seed of its training")
     is_trained: ClassVar[bool] = True
 
     def channels(self, patch: int) -> int:

@@ -1,6 +1,7 @@
 """`python -m lf.encoders.whiten ENCODER DATA [key=value …]`: whitening statistics of an encoder over a data set.
 
     python -m lf.encoders.whiten dinov2 shards:/data/in256
+    python -m lf.encoders.whiten mocov3 folder:PATH n=500 out=stats.safetensors
 
 ENCODER is a name, such as dinov2 or timm:vit_small_patch16_224; its parameters are encoder.KEY=value. DATA is as in
 lf.train data=DATA. A training uses the written file with stats=FILE among the encoder's parameters. Without out= it is
@@ -27,7 +28,7 @@ class Command(Strict):
     data: str = Field(description="as in lf.train")
     resolution: int = Field(256, ge=8, description="height and width of the images, in pixels")
     patch: int = Field(16, ge=1, description="side of a pixel patch, as network.patch in lf.train")
-    out: str = Field("", description="file to write, not overwritten; by default in the cache under runtime.runs")
+    out: str = Field("", description="file to write, not overwritten; by default in the cache of the run store")
     batch: int = Field(64, ge=1, description="images at a time")
     n: int = Field(0, ge=0, description="number of images, evenly spread over the set; 0: all")
     runtime: Runtime = Runtime()

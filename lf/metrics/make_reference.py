@@ -1,6 +1,7 @@
 """`python -m lf.metrics.make_reference DATA OUT.npz [key=value …]`: writes reference statistics of a data set.
 
     python -m lf.metrics.make_reference shards:/data/in256 in256.npz
+    python -m lf.metrics.make_reference folder:PATH OUT.npz resolution=128
 
 It reads every training image once. The file has ``mu`` and ``sigma``, as published files do, ``n``, the features of
 some images (for KID, precision and recall), and in ``meta`` the data's digest, the extractor and the hash of its

@@ -8,9 +8,10 @@ runs/cache/ (data, encoders, judges)   runs/sweeps/ (what each sweep launched la
 
 from lf.runs.evaluated import EvaluationRun, evaluation_run, tokenizer_run
 from lf.runs.run import Run, revision
+from lf.runs.similar import Similar, most_similar, why_new
 from lf.runs.trained import TrainingRun, find_training, training_folder, training_run
 
 __all__ = [
-    "EvaluationRun", "Run", "TrainingRun", "evaluation_run", "find_training", "revision", "tokenizer_run",
-    "training_folder", "training_run",
+    "EvaluationRun", "Run", "Similar", "TrainingRun", "evaluation_run", "find_training", "most_similar", "revision",
+    "tokenizer_run", "training_folder", "training_run", "why_new",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lf.core.cli import store_of
 from lf.core.errors import UserError, nearest
 from lf.storage.atomic import replace
 from lf.storage.json_files import load_json, read_json
@@ -177,11 +178,8 @@ def chosen(name: str, words: Sequence[str]) -> tuple[Path, dict[str, Any], list[
     Raises:
         UserError: an unknown key, sweep or task.
     """
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    for key in given:
-        if key != "runs":
-            raise UserError(f"{key}: unknown key; allowed: runs")
-    store = Path(given.get("runs") or profile.load({})[0].runs or "runs").absolute()
+    given = [store_of(word) for word in words if "=" in word]
+    store = (given[-1] if given else Path(profile.load({})[0].runs or "runs")).absolute()
     sweep, manifest = read(name, store)
     named = [word for word in words if "=" not in word]
     return sweep, manifest, [task for word in named for task in _pick(manifest["units"], word)] or manifest["units"]

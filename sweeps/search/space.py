@@ -201,7 +201,7 @@ class Space:
             "interval": {stream: ends for stream, ends in intervals.items() if ends != (0, 1)},
             "guide": self.search.guide if "autoguidance" in str(point["kind"]) else "",
         }
-        base = merge(protocol_for(self.trained.training.data), self.search.evaluation)
+        base = merge(protocol_for(self.trained.training), self.search.evaluation)
         shift = {stream: a for stream in self.streams if (a := point[f"shift.{stream}"]) != 1}
         changes = {"guidance": guidance if guided else {}, "shift": shift} | ({"n": n} if n else {})
         return parse(Evaluation, base | changes, "evaluation")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from analysis import folders
-from lf.config import Evaluation, Training
+from lf.config import Evaluation, Source, Training
 from lf.config.cli import config_over_preset
 from lf.core.cli import Parser, config_from
 from lf.core.parsing import overrides
@@ -40,7 +40,7 @@ def _train(words: list[str]) -> None:
 
 def _train_tokenizer(words: list[str]) -> None:
     module: Any = command("lf.train_tokenizer")
-    base = {key: value for key, value in module.protocol_for("shapes").items() if key in ("n", "features")}
+    base = {key: value for key, value in module.protocol_for(Source()).items() if key in ("n", "features")}
     base |= {"tokenizer": {"name": "autoencoder"}}
     config = config_over_preset(words, module.Command, "training", None, base)
     config.tokenizer.stream(config.resolution, config.patch)
@@ -55,7 +55,7 @@ def _evaluate(words: list[str]) -> None:
     module: Any = command("lf.evaluate")
     run = next(word.partition("=")[2] for word in words if word.startswith("run="))
     trained = find_training(run, Runtime())
-    base = module.protocol_for(trained.training.data)
+    base = module.protocol_for(trained.training)
     config: Evaluation = config_over_preset(words, module.Command, "evaluation", None, base)
     config.path_for(trained.training)
     if config.guidance.guide:

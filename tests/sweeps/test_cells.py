@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from lf.core.errors import UserError
@@ -145,7 +146,8 @@ class Late(Schedule):
 def cells(launch):
     for start in (0.25, 0.5):
         training = launch.train(latents=[{{"name": "pixels", "cells": 2}}], schedule=Late(start=start), seed=0)
-        yield Cell({{"start": start, "seed": 0}}, training, launch.evaluate())
+        labels = {{"start": start, "late": "yes" if start > 0.3 else 1, "note": "two words", "tries": 3, "none": None}}
+        yield Cell(labels, training, launch.evaluate())
 '''
 
 
@@ -177,6 +179,8 @@ def test_a_schedule_of_ones_own_works_through_to_the_report_also_from_another_pr
     small = ["budget=smoke", "data=digits", "resolution=16", "network.patch=4", "runtime.device=cpu", "workers=1"]
     run("sweeps.launch", question("late_in_a_file"), *small)
     report = tmp_path / "runs" / "reports" / "my_sweep-digits-smoke"
+    table = pd.read_csv(report / "table.csv")
+    assert table.late.tolist() == ["1", "yes"] and {*table.note} == {"two words"} and {*table.tries} == {3}
     shutil.rmtree(report)
     run("analysis.figures", "my_sweep")
     assert {"paths.png", "densities.png"} <= {file.name for file in report.iterdir()}
