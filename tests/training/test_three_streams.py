@@ -9,6 +9,7 @@ import torch
 from inline import inline
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
+from three import LATENTS, POINTS, SWEEP
 from toy import PLAIN, WORDS, Judged, training
 
 from analysis import figures, load, page, results
@@ -23,19 +24,6 @@ from lf.evaluate import evaluate, network_of
 from lf.runs import training_run
 from lf.storage import checkpoint
 from sweeps import launch
-
-LATENTS = "latents=[{name: tiny, steps: 5, width: 8}, {name: pixels, cells: 2}]"
-POINTS = "tiny: [0, 0.8, 1, 1]\npixels: [0, 0, 0.2, 1]\npixels_latent: [0, 0.1, 0.9, 1]\npiece_steps: [1, 2, 1]\n"
-SWEEP = """
-def cells(launch):
-    for order in (["tiny", "pixels_latent", "pixels"], ["pixels", ["tiny", "pixels_latent"]]):
-        path = {"name": "cascaded", "order": order}
-        training = launch.train(schedule={"name": "points", "points": "path.yaml"})
-        yield Cell({"order": str(order), "seed": 0}, training, launch.evaluate(path=path, steps=6))
-
-
-from sweeps.cells import Cell
-"""
 
 
 @pytest.fixture(scope="module")
