@@ -81,7 +81,7 @@ def score_against_numbers(frame: pd.DataFrame) -> Figure | None:
     for ax, x in zip(axes[0], found, strict=True):
         lines(ax, frame, x, score, [name for name in labels(frame) if name != x])
         ax.set(xlabel=x.replace("_", " "))
-        if len(found) > 1:  # each has others that are kept
+        if len(found) > 1 and ax.get_legend_handles_labels()[0]:  # each has others that are kept
             ax.legend(fontsize=7)
     axes[0][0].set_ylabel(header(score, frame))
     if len(found) == 1:

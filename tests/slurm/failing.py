@@ -104,4 +104,4 @@ class Place:
         code, out = self.do("status", sweep, "--all")
         assert code == 0, out
         lines = [line.split() for line in out.splitlines() if line[:1].isdigit()]
-        return {" ".join(words[2:4]): words[1] for words in lines}
+        return {" ".join(words[3:5]): words[2] for words in lines}
