@@ -78,6 +78,8 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     begun_at, losses, seconds = 0, torch.zeros(config.steps, 1 + len(model.streams)), 0.0
     if checkpoint.begun(folder):
         begun_at, losses, seconds = checkpoint.restore(folder, model.network, emas, optimizer)
+        if world.rank == 0:
+            print(f"training {run.id}: resumes at step {begun_at}", file=sys.stderr)
     losses = losses.to(device)  # on the device: only log lines synchronise with it
 
     # Compilation, and the processes that share every batch.
@@ -149,9 +151,7 @@ def average(ema: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _told(run: TrainingRun) -> str:
-    """Whether a training is a new one, and what its most similar one is."""
-    if run.state == "begun":
-        return f"training {run.id}: resumes from its last checkpoint"
+    """That a training is a new one, and what its most similar one is; empty if there is nothing to say."""
     other = most_similar(run) if run.state == "new" else None
     if other is None or not other.changes:
         return ""

@@ -10,7 +10,7 @@ import torch
 from made import made
 
 import analysis
-from analysis import captions, figures, page, results
+from analysis import captions, figures, page, results, tables
 from analysis.figures import probe, schedules
 from analysis.scores import SCORES
 
@@ -55,7 +55,7 @@ def test_the_table_names_the_runs_of_each_row(whole: str, place: Path) -> None:
     for kind in ("training", "evaluation"):
         assert f'title="{kind} {" ".join(first[f"{kind}_id"])}"' in whole
         assert f">{' '.join(name[:6] for name in first[f'{kind}_id'])} </td>" in whole
-    assert len(page.identities(frame)) == len(frame) / 3
+    assert len(tables.identities(frame)) == len(frame) / 3
     assert f"training {first.training_id.iloc[0]}\n" in whole, "in full among the configs"
 
 

@@ -62,7 +62,10 @@ def test_its_tables_are_the_same_byte_for_byte(old: Path, tmp_path: Path) -> Non
     written = tables.write(analysis.load(SWEEP, old / "runs"), tmp_path / "tables")
     assert {file.name for file in written} == {"table.md", "table.tex", "table.csv", "pairs.csv"}
     for file in written:
-        assert file.read_bytes() == (old / "runs" / "reports" / SWEEP / file.name).read_bytes(), file.name
+        found = file.read_bytes()
+        if file.name == "table.csv":  # it now names the runs, in two more columns
+            found = b"".join(line.rsplit(b",", 2)[0] + b"\n" for line in found.splitlines())
+        assert found == (old / "runs" / "reports" / SWEEP / file.name).read_bytes(), file.name
 
 
 def test_its_guidance_search_is_read(old: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_training_that_has_begun_says_that_it_resumes(tmp_path: Path, capsys: 
         f"{run.name} differs only in steps 2→3, and is not continued; steps=2 continues it\n" in capsys.readouterr().err
     )
     train.main(words)
-    assert f"training {run.name}: resumes from its last checkpoint\n" in capsys.readouterr().err
+    assert f"training {run.name}: resumes at step 2\n" in capsys.readouterr().err
 
 
 def test_images_that_were_moved_make_no_difference(store: Path, tmp_path: Path) -> None:
