@@ -27,7 +27,7 @@ def cells(launch):
             path = {"path": {"name": "shifted", "alpha": alpha}} if alpha else {}
             yield Cell({"latent": cells, "alpha": alpha, "seed": 0}, training, launch.evaluate(**path))
 '''
-TABLE = re.compile(r"^.* FD-\w+ ↓.*\n(?:.*\S.*\n)+", re.M)  # its header and rows
+TABLE = re.compile(r"^.* FD-\w+ ↓ +class ↑.*\n(?:.*\S.*\n)+", re.M)  # its header and rows
 
 
 @pytest.fixture
