@@ -23,7 +23,10 @@ POLICY = {
 }
 """Every kind of failure, and what happens after it. Stopped tasks run again after `sweeps.retry`."""
 
-MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc|cannot allocate memory", re.I)
+# PyTorch's allocators, C++, the C library, and the loader of shared libraries.
+MEMORY = re.compile(
+    r"out of memory|(can't|cannot) allocate memory|bad_alloc|failed to map segment from shared object", re.I
+)
 
 
 def classify(error: BaseException) -> Failure:
