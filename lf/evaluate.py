@@ -50,8 +50,7 @@ def evaluate(trained: TrainingRun, config: Evaluation) -> dict[str, Any]:
         UserError: the training is not finished, or something that the evaluation needs is missing.
     """
     run = evaluation_run(trained, config)
-    if "data_digest" in trained.config and trained.row is None:  # a run of ours whose last checkpoint is not its end
-        raise UserError(f"run={trained.id}: its training is not finished; rerun its command to resume it")
+    trained.check_finished()
     world = join(trained.training.runtime.torch_device)
     with run.held() if world.rank == 0 else nullcontext():
         row = world.share(run.row)

@@ -3,7 +3,9 @@
     python -m lf.train latents=tiny schedule=cascaded
     python -m lf.train preset=lf_l_imagenet256 data=shards:PATH --dry-run
     torchrun --nproc_per_node 8 -m lf.train preset=lf_l_imagenet256
+    python -m lf.train init=RUN data=folder:PATH steps=500
 
+``init=RUN`` begins with the weights of another run: its identity, cell or folder, also one of ``lf.convert``.
 ``--dry-run`` prints the recipe and its cost, executes one step of two images on the CPU, and trains nothing;
 ``--dry-run=500`` forecasts the GPU-hours at 500 images per second.
 
@@ -40,19 +42,22 @@ from lf.storage import checkpoint
 from lf.training.dry_run import dry_run
 from lf.training.logger import Logger
 from lf.training.step_inputs import step_inputs
+from lf.training.warm_start import begin, trunk_of
 
 
 def train(config: Training) -> dict[str, Any]:
     """Trains a network, or resumes its training, and returns the run's row; a finished run is not repeated.
 
     Raises:
-        UserError: something that the training needs is missing, or the loss is not a number.
+        UserError: something that the training needs is missing or does not fit, or the loss is not a number.
         lf.core.preemption.Stopped: a stop was requested; the checkpoint is saved.
     """
     run = training_run(config)
     world = join(config.runtime.torch_device)  # a wrong device fails before anything is written
     if config.batch % world.size:
         raise UserError(f"batch={config.batch}: must be a multiple of the number of processes, {world.size}")
+    if config.init.name and run.row is None and not checkpoint.begun(run.folder):
+        trunk_of(config)  # so does a run to begin from that is missing or does not fit
     with run.held() if world.rank == 0 else nullcontext():
         row = world.share(run.row)
         return row or world.share(_train(run, world))
@@ -68,9 +73,15 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     images, encode = attach(images, config.encoders, config.network.patch, runtime.cache, config.flip, runtime.latents)
     encode = encode and [e.to(device) for e in encode]
 
-    # Network, averages of its weights, optimizer; all of it from the checkpoint where there is one.
+    # Network. Weights of another run, if asked for.
     torch.manual_seed(config.seed)
     model = LatentForcing(config, len(images.classes)).to(device)
+    if config.init.name and not checkpoint.begun(folder):
+        told = begin(model.network, trunk_of(config).network)
+        if world.rank == 0:
+            print(f"init={config.init.name}: {told}", file=sys.stderr)
+
+    # Averages of its weights, optimizer. All of it from the checkpoint where there is one.
     emas = [deepcopy(model.network).requires_grad_(False) for _ in config.ema]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
@@ -123,7 +134,7 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         for ema, decay in zip(emas, config.ema, strict=True):
-            average(ema, model.network, decay if step else 0)  # initialised to the weights after the first step
+            average(ema, model.network, config.init.decay(decay, step))
         losses[step] = world.mean(loss)
 
         # Log, checkpoint, and a stop if one is requested.

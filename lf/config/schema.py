@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lf import data, schedules
+from lf.config.init import Init, Weights
 from lf.core.errors import UserError, nearest
 from lf.core.parsing import Strict, optional, parse
 from lf.core.plugins import by_name
@@ -93,6 +94,7 @@ class Training(Source):
         default_factory=lambda: schedules.create("pixel_only"),
         description="order of the streams, such as cascaded or independent. With --help: its keys",
     )
+    init: Init = optional(Init())
     steps: int = Field(ge=1, description="training steps")
     batch: int = Field(ge=1, description="images per step, over all processes")
     lr: float = Field(gt=0, description="learning rate of AdamW after warm-up")
@@ -188,7 +190,7 @@ class Sampling(Strict):
         "", description="data set of these images; by default what the training's data holds out"
     )
     guidance: Guidance = Guidance()
-    weights: str = Field("ema", pattern=r"^(raw|ema\d*)$", description="ema, ema2, … or raw")
+    weights: Weights = Field("ema", description="ema, ema2, … or raw")
     dtype: DType = Field("float32", description="number format of matrix products (autocast)")
     seed: int = Field(0, ge=0, description="seed of the images' noise")
 

@@ -49,7 +49,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"'{word}': expected key=value")
         if _is_text(value):
             value = json.dumps(value)
-        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer") and not value.startswith("{"):
+        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer", "init") and not value.startswith("{"):
             key += ".name"
         words.append(f"{'runtime.runs' if key == 'runs' else key}={value}")
     try:

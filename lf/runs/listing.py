@@ -137,11 +137,12 @@ def _training(folder: Path, named: dict[str, list[str]], scored: list[Entry]) ->
 
 
 def training_words(config: dict[str, Any]) -> str:
-    """What a training is: schedule, latents, REPA and seed."""
+    """What a training is: schedule, latents, REPA, seed, and whether it began with another's weights."""
     latents = [str(latent.get("name", "?")) for latent in config.get("latents", ())]
     words = [(config.get("schedule") or {}).get("name", "?"), *stream_names(latents)[1:]]
     repa = ["REPA"] if config.get("repa") else []
-    return " ".join([*words, *repa, f"seed {config.get('seed', 0)}"])
+    warm = ["warm start"] if config.get("init") else []
+    return " ".join([*words, *repa, f"seed {config.get('seed', 0)}", *warm])
 
 
 def _evaluation(folder: Path, named: dict[str, list[str]]) -> Entry:

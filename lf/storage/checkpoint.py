@@ -5,9 +5,11 @@ seconds of training so far, digests (`lf.storage.verified`). A run resumes from 
 and every random draw are functions of seed and step.
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -96,6 +98,23 @@ def kinds(file: Path) -> list[str]:
     with safe_open(file, "pt") as opened:
         found = {key.partition(".")[0] for key in opened.keys()}  # noqa: SIM118 (not a dict)
     return sorted(found - {"optimizer", "losses"})
+
+
+def content(folder: Path, kind: str) -> str:
+    """SHA-256 of the weights ``kind`` in a folder: of names, types, shapes and values. `UserError` if unreadable."""
+    file = folder / NAME
+    changed = file.stat().st_mtime_ns if file.exists() else 0
+    return _content(file, kind, changed)
+
+
+@cache
+def _content(file: Path, kind: str, changed: int) -> str:
+    """It is computed anew when the file has ``changed``."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(read(file, kind)[0].items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

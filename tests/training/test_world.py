@@ -4,13 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import submitit
 import torch
 from torch import Tensor
-from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, training
+from toy import LATENT, PATIENCE, PLAIN, WORDS, Judged, stop_after, training
 
 from lf.config import Evaluation, Training
 from lf.core.errors import UserError
@@ -64,6 +63,16 @@ def test_processes_and_micro_batches_change_no_loss(
     assert row and row["processes"] == processes and row["id"] == training_run(alone).id
 
 
+@pytest.mark.slow
+def test_a_warm_start_is_the_same_by_two_processes(alone: Training, tmp_path: Path) -> None:
+    words = [*CASE, f"init={training_run(alone).folder}", "init.weights=ema2", "steps=20", "seed=1"]
+    one, two = (training(*words, f"runtime.runs={tmp_path / name}") for name in ("one", "two"))
+    train(one)
+    together(2, "lf.train", *WORDS, *PLAIN, *words, f"runtime.runs={tmp_path / 'two'}")
+    same(tensors(one), tensors(two))
+    assert training_run(one).id == training_run(two).id
+
+
 def test_gradients_are_accumulated_over_micro_batches(alone: Training, tmp_path: Path) -> None:
     config = training(*CASE, f"runtime.runs={tmp_path}", "runtime.micro_batch=5")
     train(config)
@@ -71,22 +80,9 @@ def test_gradients_are_accumulated_over_micro_batches(alone: Training, tmp_path:
 
 
 def stopped(alone: Training, folder: Path, step: int) -> Training:
-    """The same training, stopped after ``step`` steps: made by one whose last steps were cut off."""
+    """The same training, stopped after ``step`` steps."""
     config = training(*CASE, f"runtime.runs={folder}", "runtime.checkpoint_seconds=1e-6")
-    steps = checkpoint.save
-
-    class Enough(Exception):
-        pass
-
-    def save_then_stop(*args: Any) -> None:
-        steps(*args)
-        if args[4] == step:
-            raise Enough
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
-        patch.setattr(checkpoint, "save", save_then_stop)
-        train(config)
-    assert checkpoint.read(training_run(config).folder / checkpoint.NAME)[1] == step
+    stop_after(config, step)
     return config
 
 
