@@ -36,7 +36,7 @@ from lf.core.errors import UserError
 from lf.data.loader import Damaged, batches
 from lf.encoders.cache import attach
 from lf.model.denoiser import LatentForcing
-from lf.runs import TrainingRun, most_similar, training_run
+from lf.runs import TrainingRun, last_checkpoint, most_similar, note_length, shorter, training_run
 from lf.schedules import Times
 from lf.storage import checkpoint
 from lf.training.dry_run import dry_run
@@ -56,7 +56,7 @@ def train(config: Training) -> dict[str, Any]:
     world = join(config.runtime.torch_device)  # a wrong device fails before anything is written
     if config.batch % world.size:
         raise UserError(f"batch={config.batch}: must be a multiple of the number of processes, {world.size}")
-    if config.init.name and run.row is None and not checkpoint.begun(run.folder):
+    if config.init.name and run.row is None and last_checkpoint(run) is None:
         trunk_of(config)  # so does a run to begin from that is missing or does not fit
     with run.held() if world.rank == 0 else nullcontext():
         row = world.share(run.row)
@@ -76,7 +76,8 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     # Network. Weights of another run, if asked for.
     torch.manual_seed(config.seed)
     model = LatentForcing(config, len(images.classes)).to(device)
-    if config.init.name and not checkpoint.begun(folder):
+    last = last_checkpoint(run)
+    if config.init.name and last is None:
         told = begin(model.network, trunk_of(config).network)
         if world.rank == 0:
             print(f"init={config.init.name}: {told}", file=sys.stderr)
@@ -87,10 +88,12 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
     )
     begun_at, losses, seconds = 0, torch.zeros(config.steps, 1 + len(model.streams)), 0.0
-    if checkpoint.begun(folder):
-        begun_at, losses, seconds = checkpoint.restore(folder, model.network, emas, optimizer)
+    if last:
+        begun_at, done, seconds = checkpoint.restore(last, model.network, emas, optimizer)
+        losses[:begun_at] = done[:begun_at]
         if world.rank == 0:
-            print(f"training {run.id}: resumes at step {begun_at}", file=sys.stderr)
+            other = "" if last == folder else f", the end of {last.name}"
+            print(f"training {run.id}: resumes at step {begun_at}{other}", file=sys.stderr)
     losses = losses.to(device)  # on the device: only log lines synchronise with it
 
     # Compilation, and the processes that share every batch.
@@ -149,7 +152,9 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     if world.rank:
         return {}  # rank 0 has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses, log.seconds)
-    return run.finish({**log.close(losses), "classes": list(images.classes)})
+    row = run.finish({**log.close(losses), "classes": list(images.classes)})
+    note_length(run)
+    return row
 
 
 @torch.no_grad()
@@ -166,6 +171,8 @@ def _told(run: TrainingRun) -> str:
     other = most_similar(run) if run.state == "new" else None
     if other is None or not other.changes:
         return ""
+    if shorter(run):
+        return ""  # it says that it resumes
     if other.changes.keys() == {"steps"}:
         more = f"; steps={other.changes['steps'][0]} continues it" if other.run.state == "begun" else ""
         return f"training {run.id}: is new; {other.run.id} differs only in {other.told}, and is not continued{more}"

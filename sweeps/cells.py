@@ -33,11 +33,14 @@ class Cell:
             ``seed``, the seed of the training is added.
         training: from `Launch.train` or `Launch.model`; cells with equal trainings share one.
         evaluation: from `Launch.evaluate`.
+        after: a training that must be done before this one begins: the one that its ``init`` names, or a shorter one
+            that it continues.
     """
 
     labels: Mapping[str, Any]
     training: Training
     evaluation: Evaluation
+    after: Training | None = None
 
     @property
     def all_labels(self) -> dict[str, Any]:
@@ -116,6 +119,12 @@ class Launch(Strict):
     training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
     evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
     guide: str = Field("", description="run of a weaker network: AutoGuidance where the paper uses it; else CFG")
+    from_: Literal["scratch", "trunk"] = Field(
+        "scratch", alias="from", description="trunk: every order is trained from one network of all orders, not anew"
+    )
+    probe: float = Field(
+        0.2, gt=0, le=1, description="from=trunk: steps of each such training, as a share of those from scratch"
+    )
     executor: Literal["auto", "local", "slurm"] = Field("auto", description="auto: SLURM if available, else local")
     workers: int = Field(
         0, ge=0, description="jobs at a time on this machine; 0: one per core, or one if there is a GPU"

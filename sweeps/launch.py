@@ -37,10 +37,11 @@ from sweeps.jobs import profile as clusters
 from sweeps.jobs import state
 from sweeps.jobs.failures import POLICY
 from sweeps.jobs.monitor import console, on_slurm, run_plan, share_cores
-from sweeps.plan import Plan, plan
+from sweeps.plan import Plan, by_training, plan
 from sweeps.preflight import checked, fitted, preflight
 from sweeps.presets import MODELS
 from sweeps.questions import question, questions
+from sweeps.specialise import from_trunk
 
 MOST_ROWS = 30  # trainings of a plan that are listed
 
@@ -48,7 +49,7 @@ MOST_ROWS = 30  # trainings of a plan that are listed
 def settings(words: Sequence[str]) -> Launch:
     """The launch settings of ``key=value`` words; training keys need no prefix."""
     given = overrides(words)
-    known = {*Launch.model_fields, *Training.model_fields}
+    known = {*(field.alias or key for key, field in Launch.model_fields.items()), *Training.model_fields}
     for key in given:
         if key not in known:
             raise UserError(f"{key}: unknown key; {nearest(key, known)}")
@@ -90,7 +91,7 @@ def launch(
     Raises:
         UserError: an unknown sweep, key or value, or a check that fails before the launch.
     """
-    name, about, asked, profile, where, cells = _asked(sweep, words)
+    name, about, asked, profile, where, cells, plain = _asked(sweep, words)
     some = chosen(cells, only)
     if force and not dry_run:
         _archive(some)
@@ -101,6 +102,8 @@ def launch(
         for task in tasks:
             (task.folder / "failure.json").unlink(missing_ok=True)
     _show(name, asked, planned)
+    if asked.from_ == "trunk":
+        console.print(_saved(cells, plain))
     console.print(f"on SLURM, profile: {where}" if slurm else f"on this machine, {workers} jobs at a time")
     if dry_run:
         return True
@@ -134,7 +137,7 @@ def run_cell(sweep: str, words: Sequence[str], only: str, force: bool = False) -
 
 
 class Asked(NamedTuple):
-    """A sweep's name, its question, the launch, the cluster's profile and its source, and all cells."""
+    """A sweep's name, its question, the launch, the cluster's profile and its source; all cells, also from scratch."""
 
     name: str
     about: str
@@ -142,6 +145,7 @@ class Asked(NamedTuple):
     profile: clusters.Cluster
     where: str
     cells: list[Cell]
+    plain: list[Cell]
 
 
 def _asked(sweep: str, words: Sequence[str]) -> Asked:
@@ -151,13 +155,20 @@ def _asked(sweep: str, words: Sequence[str]) -> Asked:
     asked = asked.placed(profile)
     if not sweep.endswith(".py") and asked.preset not in MODELS:
         raise UserError(f"preset={asked.preset}: the paper's questions support these presets: {', '.join(MODELS)}")
-    cells, steps = fitted(list(module.cells(asked)), asked)
+    plain = list(module.cells(asked))
+    cells, steps = fitted(list(from_trunk(plain, asked)), asked)
     if steps != (usual := asked.evaluate().steps):
         console.print(f"evaluation.steps={usual} of the preset does not divide all paths; taken: {steps}")
     checked(name, cells)
     sample = cells[0].training
     data.digest(sample.data, sample.resolution)  # a missing data set fails first
-    return Asked(name, inspect.getdoc(module) or "", asked, profile, where, cells)
+    return Asked(name, inspect.getdoc(module) or "", asked, profile, where, cells, plain)
+
+
+def _saved(cells: Sequence[Cell], plain: Sequence[Cell]) -> str:
+    """What a launch with ``from=trunk`` trains in all, and what ``plain`` would."""
+    steps, scratch = (sum(trained.training.steps for trained in by_training(some)[0]) for some in (cells, plain))
+    return f"from=trunk: {steps:,} training steps in all, trunks included; from scratch {scratch:,}"
 
 
 def _archive(cells: Sequence[Cell]) -> None:

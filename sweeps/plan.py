@@ -1,11 +1,12 @@
 """A plan: the cells of a question, grouped by their trainings, as tasks; and which of their runs are missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lf.core.runtime import Runtime
-from lf.runs import TrainingRun
+from lf.runs import TrainingRun, continues, training_run
+from lf.runs.listing import training_words
 from sweeps.cells import Cell, titled
 from sweeps.jobs.state import entry
 from sweeps.jobs.task import Task, TrainEval
@@ -33,8 +34,8 @@ class Plan:
         for train_eval in self.train_evals:
             for task in train_eval.tasks:
                 rows = [f"{run.folder.parent.name}/{run.id}/row.json" for run in task.runs]
-                after = train_eval.train.key if train_eval.train and task is not train_eval.train else ""
-                tasks.append(entry(task, task.trained.id, rows, after))
+                before = train_eval.after if task is train_eval.train else train_eval.train
+                tasks.append(entry(task, task.trained.id, rows, before.key if before else ""))
         entries = [
             {**cell.all_labels, "title": cell.title, "training_id": cell.trained.id, "evaluation_id": cell.run.id}
             for cell in cells
@@ -50,23 +51,45 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
         runtime: runtime of the tasks.
         evaluations: evaluations per task; 0: all of a training.
     """
-    trainings: dict[TrainingRun, list[Cell]] = {}
-    for cell in cells:
-        trainings.setdefault(cell.trained, []).append(cell)
-    train_evals, steps, images, evaluated = [], 0, 0, 0
+    trainings, after = by_training(cells)
+    train_evals, steps, images, evaluated = dict[TrainingRun, TrainEval](), 0, 0, 0
     for trained, some in trainings.items():
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
-        shared = {key: value for key, value in some[0].labels.items() if all(c.labels.get(key) == value for c in some)}
-        named = titled(shared) or f"training {trained.id[:8]}"  # its cells may have no label in common
-        train_eval = TrainEval(Task(training, (), named))
-        share = evaluations or len(some)
+        named = _title(trained, some)
+        before = train_evals[after[trained]].train if trained in after else None
+        train_eval = TrainEval(Task(training, (), named), after=before)
+        share = evaluations or len(some) or 1
         for start in range(0, len(some), share):  # all of them, done or not, so that the keys of tasks do not change
             part = some[start : start + share]
             title = part[0].title if len(part) == 1 else f"{named}, {len(part)} paths"
             train_eval.evaluations.append(Task(training, tuple(cell.evaluation for cell in part), title))
-        steps += training.steps if trained.row is None else 0
+        done = after[trained].training.steps if trained in after and continues(trained, after[trained]) else 0
+        steps += training.steps - done if trained.row is None else 0
         images += sum(cell.evaluation.n for cell in missing)
         evaluated += len(missing)
-        train_evals.append(train_eval)
-    return Plan(trainings, train_evals, steps, images, evaluated)
+        train_evals[trained] = train_eval
+    return Plan(trainings, list(train_evals.values()), steps, images, evaluated)
+
+
+def by_training(cells: Iterable[Cell]) -> tuple[dict[TrainingRun, list[Cell]], dict[TrainingRun, TrainingRun]]:
+    """Every training with its cells, each after the one that it waits for; and which one that is."""
+    cells, trainings = list(cells), dict[TrainingRun, list[Cell]]()
+    after = {cell.trained: training_run(cell.after) for cell in cells if cell.after}
+
+    def insert(trained: TrainingRun) -> list[Cell]:
+        if trained in after:
+            insert(after[trained])
+        return trainings.setdefault(trained, [])
+
+    for cell in cells:
+        insert(cell.trained).append(cell)
+    return trainings, after
+
+
+def _title(trained: TrainingRun, cells: Sequence[Cell]) -> str:
+    """What the cells of a training have in common; of one without cells, what it is."""
+    if not cells:
+        return training_words(trained.config)
+    shared = {key: value for key, value in cells[0].labels.items() if all(c.labels.get(key) == value for c in cells)}
+    return titled(shared) or f"training {trained.id[:8]}"

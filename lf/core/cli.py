@@ -182,7 +182,7 @@ def help_of(
             lines += help_of(kind, value if values is None else dict(value or {}), f"{prefix}{key}.")
             continue
         name = value.name if isinstance(value, Plugin) else "" if values is None else typed(value)
-        head = f"  {prefix + key:<26} {name:<9}"
+        head = f"  {prefix + (field.alias or key):<26} {name:<9}"
         about = textwrap.wrap(_meaning(model, key), COLUMNS - INDENT, break_on_hyphens=False)
         first = [] if len(head) < INDENT else [head.rstrip()]
         lines += [*first, *(f"{'' if first or n else head:<{INDENT}}{line}" for n, line in enumerate(about))]

@@ -42,10 +42,11 @@ def why_new(run: Run) -> str:
 
 
 def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two configs differ; what both name by its content may lie at different paths."""
+    """Where two configs differ. Of what both name by its content, the content counts, else the name."""
     other, own = dict(_flat(theirs)), dict(_flat(mine))
-    placed = {*theirs.get("contents", {})} & {*mine.get("contents", {})}
-    keys = sorted(key for key in own.keys() | other if other.get(key) != own.get(key) and key not in placed)
+    contents = [{f"contents.{key}": key for key in config.get("contents", {})} for config in (theirs, mine)]
+    left_out = {*(contents[0].keys() ^ contents[1]), *(contents[0][key] for key in contents[0].keys() & contents[1])}
+    keys = sorted(key for key in own.keys() | other if other.get(key) != own.get(key) and key not in left_out)
     return {key: (other.get(key), own.get(key)) for key in keys}
 
 

@@ -1,6 +1,7 @@
 """Training runs: the run of a config, and runs that are found by name."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from lf.runs.identity import identity_of, stored
 from lf.runs.listing import entries
 from lf.runs.run import Run
 from lf.storage import checkpoint
+
+IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,26 @@ def training_run(config: Training) -> TrainingRun:
     the same images and weights, found elsewhere, are the same run.
 
     Raises:
-        UserError: the run that ``config.init`` names is not there, or cannot be read.
+        UserError: the run that ``config.init`` names is not there, or cannot be read. A whole identity names a run that
+            need not be there yet.
     """
     what = config.model_dump(mode="json", exclude={"runtime"})
     contents = {f"{at}.{key}": value for at, encoder in _encoders(config) for key, value in encoder.contents().items()}
     if config.init.name:
-        trunk = find_training(config.init.name, config.runtime, key="init")
-        what["init"]["name"] = str(trunk.folder.absolute())
-        contents["init.name"] = trunk.identity_of_weights(config.init.weights)
+        place, contents["init.name"] = _trunk(config)
+        what["init"]["name"] = str(place.absolute())
     folder, what = stored(Path(config.runtime.runs) / "training", what, config, contents)
     return TrainingRun(folder, what, config)
+
+
+def _trunk(config: Training) -> tuple[Path, str]:
+    """The folder of the run that ``config.init`` names, and what names its weights; it need not be trained yet."""
+    name, runs = config.init.name, Path(config.runtime.runs)
+    folder = runs / "training" / name
+    if IDENTITY.fullmatch(name) and not folder.exists() and not Path(name).exists():
+        return folder, name
+    trunk = find_training(name, config.runtime, key="init")
+    return trunk.folder, trunk.identity_of_weights(config.init.weights)
 
 
 def _encoders(config: Training) -> Iterator[tuple[str, Encoder]]:

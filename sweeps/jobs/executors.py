@@ -29,10 +29,10 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, train_evals: Sequence[TrainEval], avoid: str = "") -> None:
-        """Submits all tasks; an evaluation starts when its training is done.
+        """Submits all tasks; each starts when the training that it waits for is done.
 
         Args:
-            train_evals: trainings and their evaluations.
+            train_evals: trainings and their evaluations, after those that they wait for.
             avoid: nodes to exclude, in SLURM's notation.
         """
 
@@ -56,19 +56,28 @@ class Slurm(Executor):
         self.sweep, self.cluster, self.code = sweep, cluster, code
 
     def submit(self, train_evals: Sequence[TrainEval], avoid: str = "") -> None:
+        after = dict[str, list[TrainEval]]()
+        for train_eval in train_evals:
+            key = train_eval.after.key if train_eval.after and train_eval.waits else ""
+            after.setdefault(key, []).append(train_eval)
+        for some in after.values():
+            self._submit(some, avoid, some[0].after if some[0].waits else None)
+
+    def _submit(self, train_evals: Sequence[TrainEval], avoid: str, before: Task | None) -> None:
         limit = min(self.cluster.max_array, max_array())
+        ready = f"afterok:{job_of(before.folder)['job']}" if before else ""
         # Sorted by number of evaluations, so that the r-th evaluations belong to the first trainings of the array.
         trained = sorted([c for c in train_evals if c.train], key=lambda c: -len(c.evaluations))
         for start in range(0, len(trained), limit):
             some = trained[start : start + limit]
-            jobs = self._array([c.train for c in some if c.train], avoid)
+            jobs = self._array([c.train for c in some if c.train], avoid, ready)
             for turn in range(len(some[0].evaluations)):
                 behind = [c.evaluations[turn] for c in some if len(c.evaluations) > turn]
                 array = f"aftercorr:{jobs[0].partition('_')[0]}" if len(behind) > 1 else f"afterok:{jobs[0]}"
                 self._array(behind, avoid, array)
         loose = [task for train_eval in train_evals if not train_eval.train for task in train_eval.evaluations]
         for start in range(0, len(loose), limit):
-            self._array(loose[start : start + limit], avoid)
+            self._array(loose[start : start + limit], avoid, ready)
 
     def _array(self, tasks: Sequence[Task], avoid: str, after: str = "") -> list[str]:
         shape = self.cluster.shape(tasks[0].kind)
@@ -135,14 +144,14 @@ class Local(Executor):
 
     def __init__(self, sweep: Path, workers: int, code: Path):
         self.sweep, self.workers = sweep, workers
-        self.waiting: list[list[Task]] = []
+        self.waiting: list[TrainEval] = []
         self.running: dict[str, Any] = {}
         self.ended: dict[str, str] = {}
         self.setup = [environment(code)]
 
     def submit(self, train_evals: Sequence[TrainEval], avoid: str = "") -> None:
         for train_eval in train_evals:
-            self.waiting.append(train_eval.tasks)
+            self.waiting.append(train_eval)
             for task in train_eval.tasks:
                 record_job(task, f"waiting-{task.key}", "local", "")
         self.states()
@@ -152,13 +161,14 @@ class Local(Executor):
             if handle.done():
                 del self.running[job]
                 self.ended[job] = "COMPLETED" if handle.exception() is None else "FAILED"
-        while self.waiting and len(self.running) < self.workers:
-            tasks = self.waiting.pop(0)
+        while len(self.running) < self.workers and (ready := next((t for t in self.waiting if not t.waits), None)):
+            self.waiting.remove(ready)
+            tasks = ready.tasks
             handle = self._executor().submit(TaskRunner(tasks, self.sweep))
             self.running[handle.job_id] = handle
             for task in tasks:
                 record_job(task, handle.job_id, "local", str(handle.paths.stderr))
-        waiting = {f"waiting-{task.key}": "PENDING" for tasks in self.waiting for task in tasks}
+        waiting = {f"waiting-{task.key}": "PENDING" for train_eval in self.waiting for task in train_eval.tasks}
         return waiting | self.ended | dict.fromkeys(self.running, "RUNNING")
 
     def _executor(self) -> submitit.AutoExecutor:

@@ -119,7 +119,10 @@ def submit(sweep: Sweep) -> dict[str, State]:
     """
     found = sweep.states()
     again: dict[str, list[TrainEval]] = {}  # by the node to avoid
+    stopped = set[str]()
     for train_eval in sweep.train_evals:
+        if train_eval.after and train_eval.after.key in stopped:
+            continue
         waiting = [task for task in train_eval.tasks if found[task.key].name in ("new", "vanished")]
         if train_eval.train and state.alive(found[train_eval.train.key]):
             waiting = []  # its evaluations are submitted with it
@@ -127,14 +130,16 @@ def submit(sweep: Sweep) -> dict[str, State]:
         for task in list(waiting):
             if found[task.key].name != "vanished":
                 continue
-            row = task.trained.folder / "row.json"
-            if task.kind == "evaluate" and not state.has_ended(row):
-                continue  # its training is not done yet
-            turn = row.stat().st_mtime if task.kind == "evaluate" else 0.0
+            before = train_eval.after if task is train_eval.train else train_eval.train
+            row = before.trained.folder / "row.json" if before else None
+            if row and not state.has_ended(row):
+                continue  # what it waits for is not done yet
+            turn = row.stat().st_mtime if row else 0.0
             folder, note = sweep.jobs / task.key, found[task.key].note
             times = state.times_lost(folder, max(sweep.manifest["at"], turn))
             if times > sweep.retries:
                 fail(folder, "vanished", f"its job vanished {times} times ({note})")
+                stopped.add(task.key)
                 waiting = [] if task is train_eval.train else [other for other in waiting if other is not task]
             elif times:
                 avoid = _last_node(folder)
@@ -143,7 +148,8 @@ def submit(sweep: Sweep) -> dict[str, State]:
                     record_attempt(folder, outcome="memory", killed=True, message=message)
         if waiting:
             first = waiting[0] if waiting[0].kind == "train" else None
-            again.setdefault(avoid, []).append(TrainEval(first, [task for task in waiting if task is not first]))
+            others = [task for task in waiting if task is not first]
+            again.setdefault(avoid, []).append(TrainEval(first, others, train_eval.after))
     for avoid, train_evals in again.items():
         sweep.executor.submit(train_evals, avoid)
     return found

@@ -36,7 +36,7 @@ class State:
     Attributes:
         name: ``done``, ``running``, ``pending``, ``new`` (never submitted), ``vanished`` (its job ended without
             a record), ``failed``, ``cancelled``, ``on_hold`` (too many tasks failed with the same traceback) or
-            ``blocked`` (its training failed).
+            ``blocked`` (the training that it waits for failed).
         note: the last error, or the job that it waits for.
         stage: of a running task, what it does at the moment if that takes long: ``compiles the network``.
         step, loss, left: of a running training: finished steps, the last mean loss, remaining seconds.
@@ -85,7 +85,7 @@ def states(sweep: Path, tasks: Sequence[Mapping[str, Any]], jobs: Mapping[str, s
     """Task → its state."""
     runs, found = sweep.parents[1], dict[str, State]()
     why_held = (read_json(sweep / "held.json", "message") or {"message": ""})["message"]
-    for task in tasks:  # trainings come before their evaluations
+    for task in tasks:  # each comes after the one that it waits for
         found[task["key"]] = _state(runs, task, jobs, found.get(task["after"]), why_held)
     silent = [key for key, state in found.items() if state.name == "vanished"]
     known = ends([job_of(runs / "jobs" / key)["job"] for key in silent])
@@ -119,7 +119,7 @@ def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before:
         name = "cancelled" if failure["kind"] == "cancelled" else "failed"
         return State(name, f"{failure['kind']}: {failure['message']}")
     if before and before.name in ("failed", "cancelled", "blocked"):
-        return State("blocked", "its training stopped")
+        return State("blocked", f"{_awaited(task)} stopped")
     job = job_of(folder)
     job_state = jobs.get(job.get("job", ""), "")
     if not job_state and job.get("on") == "local" and _elsewhere(runs, task, job):
@@ -137,6 +137,10 @@ def _state(runs: Path, task: Mapping[str, Any], jobs: Mapping[str, str], before:
     return State("vanished", job_state.lower())
 
 
+def _awaited(task: Mapping[str, Any]) -> str:
+    return "its training" if task["kind"] == "evaluate" else "the training that it begins from"
+
+
 def _elsewhere(runs: Path, task: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
     """Whether a job that a launcher started on its own machine (this one or another) still runs."""
     if here(job):
@@ -146,7 +150,7 @@ def _elsewhere(runs: Path, task: Mapping[str, Any], job: Mapping[str, Any]) -> b
 
 def _running(runs: Path, task: Mapping[str, Any], before: State | None) -> State:
     if before and before.name != "done":
-        return State("pending", "its training")
+        return State("pending", _awaited(task))
     stage = (read_json(runs / "jobs" / task["key"] / "stage", "what") or {"what": ""})["what"]
     if task["kind"] == "evaluate":
         done = sum(has_ended(runs / row) for row in task["rows"])

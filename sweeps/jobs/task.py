@@ -101,15 +101,21 @@ class Task:
 
 @dataclass
 class TrainEval:
-    """One training, if it is not done, and the tasks that evaluate it."""
+    """One training, if it is not done, the tasks that evaluate it, and the training that both wait for, if any."""
 
     train: Task | None
     evaluations: list[Task] = field(default_factory=list)
+    after: Task | None = None
 
     @property
     def tasks(self) -> list[Task]:
         """All tasks, in order."""
         return [*([self.train] if self.train else []), *self.evaluations]
+
+    @property
+    def waits(self) -> bool:
+        """Whether the training that it waits for is not done."""
+        return self.after is not None and not self.after.done
 
 
 class TaskRunner:

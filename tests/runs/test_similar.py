@@ -13,7 +13,10 @@ from lf.runs import most_similar, training_run, why_new
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["steps=3"], "{first} differs only in steps 2→3, and is not continued"),
+        (
+            ["steps=3", "lr_schedule=cosine"],
+            "the most similar one, {first}, differs in lr_schedule constant→cosine, steps 2→3",
+        ),
         (["steps=1"], "{first} differs only in steps 2→1, and is not continued"),
         (["steps=3", "seed=1"], "the most similar one, {first}, differs in seed 0→1, steps 2→3"),
         (["lr=0.1"], "the most similar one, {first}, differs in lr 0.001→0.1"),

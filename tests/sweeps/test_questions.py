@@ -18,7 +18,7 @@ def test_every_question_of_the_paper_has_a_sweep() -> None:
     assert NAMES == [
         "attribution", "components", "conditioning_order", "diffusability", "distillation", "inference_noise",
         "latent_noise", "lead", "order_ablation", "p_latent", "p_mean_d_mean", "repa_placement", "single_schedule",
-        "system",
+        "specialisation", "system",
     ]  # fmt: skip
 
 
