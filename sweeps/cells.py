@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from lf.config import Evaluation, Training, preset
+from lf.config import Evaluation, Training
 from lf.core.cli import help_of
 from lf.core.errors import UserError
-from lf.core.parsing import Strict, merge, parse
 from lf.core.runtime import Runtime
-from lf.encoders import Encoder
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from lf.runs.words import meant
-from sweeps.jobs.profile import Cluster
-from sweeps.presets import ABLATION, GUIDED, MODELS, SMOKE
+from sweeps.presets import ABLATION, GUIDED, MODELS
+from sweeps.recipe import Recipe
 
 ID = 6  # fewest characters of an identity that stand for it
 MOST_SEEDS = 1000
@@ -106,18 +104,14 @@ def _seed(value: Any) -> Any:
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
 
 
-class Launch(Strict):
+class Launch(Recipe):
     """The settings of a launch: what ``cells(launch)`` gets.
 
     Attributes:
-        preset, seeds, guide: as in the command; a question makes its trainings once for each of ``seeds``.
-        training, evaluation: the command's changes to the preset.
+        seeds, guide: as in the command; a question makes its trainings once for each of ``seeds``.
     """
 
-    preset: str = Field("shapes", description="what the question builds on: shapes, imagenet256 or a file")
     seeds: Seeds = Field((0,), min_length=1, description="1; 0,1,2; or 0-99 for a hundred")
-    training: dict[str, Any] = Field({}, description="changes to the preset's training; the prefix may be omitted")
-    evaluation: dict[str, Any] = Field({}, description="changes to the preset's evaluation")
     guide: str = Field("", description="run of a weaker network: AutoGuidance where the paper uses it; else CFG")
     from_: Literal["scratch", "trunk"] = Field(
         "scratch", alias="from", description="trunk: every order is trained from one network of all orders, not anew"
@@ -125,47 +119,6 @@ class Launch(Strict):
     probe: float = Field(
         0.2, gt=0, le=1, description="from=trunk: steps of each such training, as a share of those from scratch"
     )
-    executor: Literal["auto", "local", "slurm"] = Field("auto", description="auto: SLURM if available, else local")
-    workers: int = Field(
-        0, ge=0, description="jobs at a time on this machine; 0: one per core, or one if there is a GPU"
-    )
-    cluster: dict[str, Any] = Field({}, description="overrides of cluster.toml, such as cluster.train.nodes=2")
-    budget: Literal["normal", "smoke"] = Field(
-        "normal", description="smoke: a few steps and images, to check that it runs"
-    )
-    budget_hours: float = Field(
-        0, ge=0, description="refuse a sweep whose forecast exceeds this many worker hours; 0: no limit"
-    )
-    runtime: Runtime = Runtime()
-
-    @cached_property
-    def resolved(self) -> Runtime:
-        """The preset's runtime, overridden by the given one."""
-        given = self.runtime.model_dump(include=self.runtime.model_fields_set)
-        given = ({"compile": False} if self.budget == "smoke" else {}) | given
-        return parse(Runtime, merge(preset(self.preset)["training"].get("runtime", {}), given), "runtime")
-
-    def train(self, called: Mapping[str, Any] | None = None, /, **fixed: Any) -> Training:
-        """The preset's training, overridden by ``called``, then by the command's words, then by the ``fixed`` values.
-
-        Args:
-            called: keys of the training that the question sets and the command may change, as ``{"steps": 2000}``.
-            fixed: keys of the training that are the question: ``latents``, ``schedule``, ``seed``, …
-                (`lf.config.Training`, or ``python -m lf.train --help``), nested as in a preset:
-                ``network={"depth": 6}``. A plugin is its name, ``{"name": …, parameters}``, or an object of its class.
-
-        Raises:
-            UserError: the launch and ``fixed`` set one key to different values, or a value is not valid.
-        """
-        if clash := next(_clashes(self.training, fixed), ""):
-            raise UserError(f"{clash}: is set by the sweep and cannot be changed")
-        values = merge(merge(merge(self._base("training"), called or {}), self.training), fixed)
-        training = parse(Training, values | {"runtime": self.resolved}, "training")
-        if self.budget == "smoke":  # encoders that are trained first are trained for as few steps
-            latents = tuple(_quick(encoder, training.steps) for encoder in training.latents)
-            repa = training.repa and _quick(training.repa, training.steps)
-            training = training.model_copy(update={"latents": latents, "repa": repa})
-        return training
 
     def model(self, name: Literal["jit", "repa", "lf"], times: float | None = None, **fixed: Any) -> Training:
         """The training of JiT, JiT+REPA or LF at this preset (`sweeps.presets.MODELS`).
@@ -215,43 +168,3 @@ class Launch(Strict):
             *help_of(Training, dict(self.train()), without=("seed", "runtime")),
             *help_of(Runtime, dict(self.resolved), "runtime."),
         ]
-
-    def placed(self, profile: Cluster) -> "Launch":
-        """The same launch, with the run store and the data sets of a cluster's profile."""
-        changes: dict[str, Any] = {"runtime": profile.placed(self.runtime)}
-        if self.training.get("data") in profile.data:
-            changes["training"] = {**self.training, "data": profile.data[self.training["data"]]}
-        return self.model_copy(update=changes)
-
-    def evaluate(self, **fixed: Any) -> Evaluation:
-        """The preset's evaluation, overridden by the command's words ``evaluation.…`` and by the ``fixed`` values.
-
-        Args:
-            fixed: keys of the evaluation: ``path``, ``steps``, ``n``, ``guidance``, ``given``, …
-                (`lf.config.Evaluation`, or ``python -m lf.evaluate --help``). All cells of a question must have the
-                same ``n``, ``steps`` and ``features``, or they cannot stand in one table.
-
-        Raises:
-            UserError: a value is not valid.
-        """
-        values = merge(merge(self._base("evaluation"), self.evaluation), fixed)
-        return parse(Evaluation, values, "evaluation")
-
-    def _base(self, part: Literal["training", "evaluation"]) -> dict[str, Any]:
-        return merge(preset(self.preset)[part], SMOKE[part] if self.budget == "smoke" else {})
-
-
-def _quick(encoder: Encoder, steps: int) -> Encoder:
-    """The encoder with its training, and that of an encoder it is aligned to, limited to ``steps`` steps."""
-    aligned = getattr(encoder, "align", None)
-    changes: dict[str, Any] = {"align": _quick(aligned, steps)} if aligned else {}
-    return encoder.model_copy(update=changes | ({"steps": steps} if "steps" in type(encoder).model_fields else {}))
-
-
-def _clashes(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that both set to different values."""
-    for key in given.keys() & fixed.keys():
-        if isinstance(given[key], Mapping) and isinstance(fixed[key], Mapping):
-            yield from (f"{key}.{below}" for below in _clashes(given[key], fixed[key]))
-        elif given[key] != fixed[key]:
-            yield key

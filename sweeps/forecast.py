@@ -7,13 +7,13 @@ from typing import Any
 
 from analysis.results import SHIPPED
 from lf.storage.json_files import read_json
-from sweeps.cells import Launch
 from sweeps.plan import Plan
+from sweeps.recipe import Recipe
 
 LEAST = 100  # fewest steps or images of a run whose time counts: a shorter one mostly starts up
 
 
-def forecast_hours(planned: Plan, launch: Launch) -> float | None:
+def forecast_hours(planned: Plan, launch: Recipe) -> float | None:
     """Hours that one worker would take; None if nothing was measured yet."""
     cost = rates(Path(launch.runtime.runs))
     if not cost:
@@ -22,7 +22,7 @@ def forecast_hours(planned: Plan, launch: Launch) -> float | None:
     return seconds / 3600
 
 
-def forecast(planned: Plan, launch: Launch) -> str:
+def forecast(planned: Plan, launch: Recipe) -> str:
     """The forecast as the end of a sentence; empty if nothing was measured yet."""
     cost, hours = rates(Path(launch.runtime.runs)), forecast_hours(planned, launch)
     if hours is None:

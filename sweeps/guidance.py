@@ -19,8 +19,8 @@ from pathlib import Path
 from lf.core.cli import Parser, help_of, run_command
 from lf.core.parsing import overrides
 from sweeps.jobs.monitor import console
+from sweeps.search.guidance import SearchLaunch, search
 from sweeps.search.outcome import plots, presets, show
-from sweeps.search.workers import SearchLaunch, search
 
 QUESTION = "Which guidance suits a trained network? Scales, intervals, latent shift and kind, searched with Optuna."
 

@@ -14,20 +14,16 @@ their progress, and the same command monitors them again.
 
 import argparse
 import inspect
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.table import Table
 
 from lf import data
-from lf.config import Training, preset
 from lf.core.cli import Parser, run_command
 from lf.core.errors import UserError, nearest
-from lf.core.parsing import merge, overrides, parse
 from lf.evaluate import evaluate
 from lf.runs import why_new
 from lf.train import train
@@ -41,6 +37,7 @@ from sweeps.plan import Plan, by_training, plan
 from sweeps.preflight import checked, fitted, preflight
 from sweeps.presets import MODELS
 from sweeps.questions import question, questions
+from sweeps.recipe import recipe_of, workers_of
 from sweeps.specialise import from_trunk
 
 MOST_ROWS = 30  # trainings of a plan that are listed
@@ -48,18 +45,7 @@ MOST_ROWS = 30  # trainings of a plan that are listed
 
 def settings(words: Sequence[str]) -> Launch:
     """The launch settings of ``key=value`` words; training keys need no prefix."""
-    given = overrides(words)
-    known = {*(field.alias or key for key, field in Launch.model_fields.items()), *Training.model_fields}
-    for key in given:
-        if key not in known:
-            raise UserError(f"{key}: unknown key; {nearest(key, known)}")
-    bare = {
-        key: given.pop(key) for key in list(given) if key in Training.model_fields and key not in ("runtime", "seed")
-    }
-    given["training"] = merge(given.get("training", {}), bare)
-    asked = parse(Launch, given, "launch")
-    preset(asked.preset)  # an unknown preset fails here
-    return asked
+    return recipe_of(Launch, words, "launch")
 
 
 def launch(
@@ -184,11 +170,6 @@ def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
         close = f" {nearest(only, words)};" if len(only.split()) == 1 else ""
         raise UserError(f"--only {only}: no such cell;{close} the first one is '{cells[0].title}'")
     return found
-
-
-def workers_of(asked: Launch) -> int:
-    """Number of jobs at a time on this machine."""
-    return asked.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
 def _show(name: str, asked: Launch, planned: Plan) -> None:

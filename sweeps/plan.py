@@ -75,7 +75,8 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
 def by_training(cells: Iterable[Cell]) -> tuple[dict[TrainingRun, list[Cell]], dict[TrainingRun, TrainingRun]]:
     """Every training with its cells, each after the one that it waits for; and which one that is."""
     cells, trainings = list(cells), dict[TrainingRun, list[Cell]]()
-    after = {cell.trained: training_run(cell.after) for cell in cells if cell.after}
+    waits = ((cell.trained, training_run(cell.after)) for cell in cells if cell.after)
+    after = {trained: before for trained, before in waits if trained != before}
 
     def insert(trained: TrainingRun) -> list[Cell]:
         if trained in after:

@@ -12,16 +12,17 @@ from lf.core.errors import UserError
 from lf.core.parsing import parse
 from lf.runs import training_run
 from sweeps.cells import Cell, Launch
+from sweeps.recipe import Recipe
 
 USUAL = 0.2  # of the steps from scratch: warm-up and averages of a specialised training are those of this length
 
 
-def trunk_of(training: Training, launch: Launch) -> Training:
+def trunk_of(training: Training, recipe: Recipe) -> Training:
     """The `independent` training of the same streams, network and seed, with the preset's steps.
 
     Trainings that differ only in their schedule and length have the same trunk.
     """
-    usual = launch.train()
+    usual = recipe.train()
     changes = {"schedule": {"name": "independent"}, "steps": usual.steps, "warmup": usual.warmup, "ema": usual.ema}
     return parse(Training, training.model_dump() | changes, "training")
 

@@ -11,6 +11,10 @@ class UserError(Exception):
     """A mistake in the user's input. Its text is one line: what is wrong, where, and what is allowed."""
 
 
+class NotANumberError(UserError):
+    """A loss is not a number: a training has diverged."""
+
+
 STORAGE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
      errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}

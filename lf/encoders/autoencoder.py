@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lf.core import preemption
-from lf.core.errors import UserError
+from lf.core.errors import NotANumberError, UserError
 from lf.core.seeds import generator
 from lf.core.stages import stage
 from lf.data.base import Dataset, to_float
@@ -203,7 +203,7 @@ def _trained(config: Autoencoder, patch: int, data: Dataset, cache: Path, progre
             losses[step] = loss.detach()
             if preemption.asked() or time.monotonic() - saved > SAVE_EVERY or step == config.steps - 1:
                 if not losses.isfinite().all():
-                    raise UserError(f"autoencoder: loss is not a number by step {step + 1}; try a smaller lr")
+                    raise NotANumberError(f"autoencoder: loss is not a number by step {step + 1}; try a smaller lr")
                 if preemption.asked() != preemption.LOST:
                     checkpoint.save(progress, both, [], optimizer, step + 1, losses)
                 if preemption.asked():

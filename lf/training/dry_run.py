@@ -12,7 +12,7 @@ from rich.text import Text
 from lf import data
 from lf.config import Training
 from lf.core.distributed import World
-from lf.core.errors import UserError
+from lf.core.errors import NotANumberError, UserError
 from lf.data import Batch, Dataset, Images, to_float
 from lf.encoders import Encoder
 from lf.model.denoiser import LatentForcing
@@ -105,7 +105,7 @@ def one_step(config: Training, model: LatentForcing, images: Dataset | None, enc
     loss[0].backward()
     optimizer.step()
     if not loss.isfinite().all():
-        raise UserError("the loss of the first step is not a number")
+        raise NotANumberError("the loss of the first step is not a number")
     return f"one step of {FEW} images on the CPU: loss {loss[0]:.4f}, {time.monotonic() - began:.1f} s{said}"
 
 

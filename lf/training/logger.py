@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lf.config import Training
 from lf.core.distributed import World
-from lf.core.errors import UserError
+from lf.core.errors import NotANumberError, UserError
 from lf.core.stages import stage
 from lf.model.denoiser import LatentForcing
 from lf.runs import TrainingRun
@@ -58,7 +58,7 @@ class Logger:
         return self.spent + time.monotonic() - self.began
 
     def step(self, step: int, losses: torch.Tensor) -> None:
-        """Logs that ``step`` steps are done. Raises `UserError` if the loss is not a number."""
+        """Logs that ``step`` steps are done. Raises `NotANumberError` if the loss is none."""
         config = self.run.training
         if self.world.rank == 0:
             self.first.close()
@@ -67,7 +67,7 @@ class Logger:
             return
         mean = losses[max(step - LOG_EVERY, 0) : step].mean(0).tolist()
         if not all(math.isfinite(value) for value in mean):
-            raise UserError(f"training {self.run.id}: loss is not a number at step {step}; try a smaller lr")
+            raise NotANumberError(f"training {self.run.id}: loss is not a number at step {step}; try a smaller lr")
         if self.world.rank:
             return
         now = time.monotonic()

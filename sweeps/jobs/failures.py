@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-from lf.core.errors import UserError, storage_fault
+from lf.core.errors import NotANumberError, UserError, storage_fault
 from sweeps.jobs.records import Failure
 
 POLICY = {
@@ -40,7 +40,7 @@ def classify(error: BaseException) -> Failure:
         kind = "memory"
     elif isinstance(error, UserError):
         text = str(error)
-        kind = "nan" if "not a number" in text else "data" if text.startswith("data") else "user"
+        kind = "nan" if isinstance(error, NotANumberError) else "data" if text.startswith("data") else "user"
         message = text
     elif storage_fault(error):
         kind, message = "storage", storage_fault(error)

@@ -3,27 +3,29 @@
 import shlex
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 from rich.table import Table
 
 from lf.storage.atomic import replace
 from sweeps.jobs.monitor import console
+from sweeps.search.guidance import GuidanceSpace
 from sweeps.search.trials import Trials
 
 
-def best(trials: Trials) -> list[optuna.trial.FrozenTrial]:
+def best(trials: Trials[Any]) -> list[optuna.trial.FrozenTrial]:
     """The best trial; with several objectives, the Pareto front."""
     return trials.study.best_trials if len(trials.search.objectives) > 1 else [trials.study.best_trial]
 
 
-def presets(trials: Trials, run: str) -> list[Path]:
+def presets(trials: Trials[GuidanceSpace], run: str) -> list[Path]:
     """Writes the best settings as presets; with one, ``lf.evaluate`` finds exactly the same evaluation."""
     from omegaconf import OmegaConf
 
     files, found = [], best(trials)
     for trial in found:
-        evaluation = trials.space.evaluation(trials.space.unguided | trial.params)
+        evaluation = trials.space.evaluation(trials.space.usual | trial.params)
         values = ", ".join(
             f"{name} {value:.4g}" for name, value in zip(trials.search.objectives, trial.values, strict=True)
         )
@@ -35,7 +37,7 @@ def presets(trials: Trials, run: str) -> list[Path]:
     return files
 
 
-def plots(trials: Trials) -> list[Path]:
+def plots(trials: Trials[Any]) -> list[Path]:
     """Draws Optuna's importance, contour and history or Pareto plots, as far as there are enough trials."""
     import matplotlib
 
@@ -78,7 +80,7 @@ def plots(trials: Trials) -> list[Path]:
     return files
 
 
-def show(trials: Trials) -> None:
+def show(trials: Trials[GuidanceSpace]) -> None:
     """Prints the unguided trial and the best ones."""
     table = Table("trial", *trials.search.objectives, "settings", title=trials.name, box=None)
     rows = {row["trial"]: row for row in trials.rows()}

@@ -1,7 +1,7 @@
-"""The trials of a guidance search: an Optuna study shared by any number of workers; any of them may stop.
+"""The trials of a search: an Optuna study shared by any number of workers; any of them may stop.
 
 A worker holds a lease (`lf.storage.lease`) on the trial that it runs, with any storage. If a worker dies, the next free
-one resumes its trial, with the same number and the same point; finished evaluations are reused.
+one resumes its trial, with the same number and the same point; finished runs are reused.
 """
 
 import os
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -19,10 +19,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.pool import NullPool
 
-from lf.core.errors import UserError, nearest
+from lf.core.errors import NotANumberError, UserError, nearest
 from lf.core.seeds import generator
-from lf.evaluate import evaluate
-from lf.runs import TrainingRun
 from lf.storage.lease import held, lease
 from sweeps.search.space import Space
 
@@ -32,7 +30,7 @@ WALK = 500  # most steps of the random walk to a new point
 
 
 class Unseen(optuna.samplers.GPSampler):
-    """A Gaussian process sampler that proposes no evaluation twice: it replaces a known point by a new one nearby."""
+    """A Gaussian process sampler that proposes nothing twice: it replaces a known point by a new one nearby."""
 
     def __init__(self, space: Space, seed: int):
         super().__init__(seed=seed, n_startup_trials=STARTUP, deterministic_objective=True)
@@ -41,7 +39,7 @@ class Unseen(optuna.samplers.GPSampler):
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Optuna's proposal, or the first point of a random walk from it that no trial has evaluated."""
+        """Optuna's proposal, or the first point of a random walk from it that no trial has run."""
         params = proposed = super().sample_relative(study, trial, search_space)
         tried = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         seen = {self._asks(other.params) for other in tried}
@@ -53,10 +51,13 @@ class Unseen(optuna.samplers.GPSampler):
         return proposed
 
     def _asks(self, params: dict[str, Any]) -> str:
-        return self.space.evaluation({**self.space.unguided, **params}).model_dump_json()
+        return self.space.text({**self.space.usual, **params})
 
 
-class Trials:
+S = TypeVar("S", bound=Space)
+
+
+class Trials(Generic[S]):
     """The study of a search, in a database or in a journal file in its folder.
 
     Args:
@@ -67,10 +68,9 @@ class Trials:
         UserError: the database cannot be used.
     """
 
-    def __init__(self, space: Space, runs: Path):
+    def __init__(self, space: S, runs: Path):
         self.space, self.search = space, space.search
-        self.name = f"guidance-{space.id}"
-        self.folder = runs / "sweeps" / self.name
+        self.name, self.folder = space.name, space.place(runs)
         self.folder.mkdir(parents=True, exist_ok=True)
         url = self.search.storage
         storage: optuna.storages.BaseStorage
@@ -157,17 +157,21 @@ class Trials:
         trial.set_user_attr("by", by)
         return trial
 
-    def run(self, trial: optuna.Trial, trained: TrainingRun) -> None:
-        """Evaluates a trial's point; with ``early``, first on that many images, compared with other trials' scores."""
-        point, early = self.space.unguided | trial.params, self.search.early
+    def run(self, trial: optuna.Trial) -> None:
+        """Runs a trial's point; with ``early``, scored first with that many images, and compared with other trials."""
+        point, early = self.space.usual | trial.params, self.space.early
         if early:
-            (value,) = self.values(evaluate(trained, self.space.evaluation(point, early)))
+            (value,) = self.values(self.space.run(point, early))
             if early not in self.study.trials[trial.number].intermediate_values:
                 trial.report(value, early)
             if trial.should_prune():
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return
-        row = evaluate(trained, self.space.evaluation(point))
+        try:
+            row = self.space.run(point)
+        except NotANumberError:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
         trial.set_user_attr("evaluation", row["id"])
         self.study.tell(trial, self.values(row))
 
@@ -189,7 +193,7 @@ class Trials:
                 "trial": trial.number,
                 "state": trial.state.name.lower(),
                 **dict(zip(self.search.objectives, trial.values or (), strict=False)),
-                "point": self.space.unguided | trial.params,
+                "point": self.space.usual | trial.params,
                 "evaluation": trial.user_attrs.get("evaluation", ""),
                 "by": trial.user_attrs.get("by", []),
             }

@@ -2,117 +2,88 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-from pydantic import Field
 
+from lf.config import Training
 from lf.core import preemption
-from lf.core.errors import UserError, nearest
-from lf.core.parsing import overrides, parse
 from lf.core.runtime import Runtime
-from lf.runs import TrainingRun, find_training
 from lf.storage.atomic import replace
 from lf.storage.lease import lease
-from sweeps.jobs import profile as clusters
 from sweeps.jobs import state
-from sweeps.jobs.monitor import console, on_slurm, run_plan, share_cores
+from sweeps.jobs.monitor import console, run_plan
+from sweeps.jobs.profile import Cluster
 from sweeps.jobs.task import Task, TrainEval
-from sweeps.search.space import Search, Space
+from sweeps.search.space import Space
 from sweeps.search.trials import Trials
 
 
-class SearchLaunch(Search):
-    """The settings of a search's launch."""
-
-    trials: int = Field(50, ge=1, description="number of trials")
-    workers: int = Field(1, ge=1, description="processes that evaluate; on SLURM each is a job")
-    executor: Literal["auto", "local", "slurm"] = "auto"
-    cluster: dict[str, Any] = Field({}, description="overrides of cluster.toml")
-    data: str = Field("", description="where the training's images are now; by default where they were")
-    runtime: Runtime = Runtime()
-
-
-def settings(words: Sequence[str]) -> SearchLaunch:
-    """The search settings of ``key=value`` words."""
-    given = overrides(words)
-    for key in given:
-        if key not in SearchLaunch.model_fields:
-            raise UserError(f"{key}: unknown key; {nearest(key, SearchLaunch.model_fields)}")
-    return parse(SearchLaunch, given, "guidance")
-
-
-def search(run: str, words: Sequence[str], question: str = "") -> Trials:
-    """Runs a search's workers until all of its trials have ended; returns the trials.
+def run_trials(
+    trials: Trials[Any], space: Callable[[Runtime], Space], training: Training, most: int, workers: int,
+    profile: Cluster, manifest: dict[str, Any], *, slurm: bool, after: Task | None = None,
+) -> None:  # fmt: skip
+    """Runs the workers of a search until ``most`` of its trials have ended.
 
     Args:
-        run: training run: id or folder.
-        words: ``key=value`` as on the command line, such as ``["trials=20", "scale.pixels=[1,3,0.25]"]``.
-        question: text for the manifest and the report.
+        trials: the trials.
+        space: the space that a worker with a given runtime searches.
+        training: a training that has the runtime of the workers.
+        most: number of trials.
+        workers: number of workers.
+        profile: the cluster's profile.
+        manifest: what the sweep's manifest says, but for its cells and units.
+        slurm: whether the workers are jobs on SLURM.
+        after: a training that is done first.
 
     Raises:
-        UserError: an unknown run or key, or a space that does not fit the run.
         SystemExit: every worker stopped before all trials had ended.
     """
-    asked = settings(words)
-    slurm = on_slurm(asked.executor)
-    profile, _ = clusters.load(asked.cluster)
-    runtime = profile.placed(asked.runtime)
-    runs = Path(runtime.runs).absolute()
-    runtime = runtime.model_copy(update={"runs": str(runs)})
-    trained = find_training(run, runtime if slurm else share_cores(runtime, asked.workers), asked.data)
-    what = Search.model_validate(asked.model_dump(include=set(Search.model_fields)))
-    trials = Trials(Space(what, trained), runs)
-    folder = str(trained.folder.absolute())
-    workers = [
-        Worker(trained.training, (), f"worker {number}", what, folder, number, asked.trials)
-        for number in range(asked.workers)
-    ]
-    if workers[0].done:
-        return trials
+    tasks = [Worker(training, (), f"worker {number}", number, most, space=space) for number in range(workers)]
+    if tasks[0].done:
+        return
     # A worker is one process; to use more processes, use more workers.
     one = {"nodes": 1, "tasks": 1, "gpus": min(1, profile.shape("evaluate").gpus)}
     profile = profile.model_copy(update={"evaluate": {**profile.evaluate, **one}})
+    first = [after] if after else []
     with lease(trials.folder / "lock"):
         trials.begin()
         (trials.folder / "held.json").unlink(missing_ok=True)
-        for worker in workers:  # failed workers run again
-            (worker.folder / "failure.json").unlink(missing_ok=True)
-    manifest: dict[str, Any] = {
-        "sweep": trials.name, "asked": trials.name, "words": list(words), "question": question, "at": time.time(),
-        "cells": [], "units": [state.entry(worker, "", [worker.row], "") for worker in workers],
-    }  # fmt: skip
-    run_plan(
-        trials.folder, manifest, [TrainEval(None, [worker]) for worker in workers], profile, asked.workers, slurm=slurm
-    )
-    if not workers[0].done:
-        console.print(f"{trials.finished} of {asked.trials} trials have ended, and no worker is left; the same command")
+        for task in [*first, *tasks]:  # those that failed run again
+            (task.folder / "failure.json").unlink(missing_ok=True)
+    units = [state.entry(task, task.trained.id, [f"training/{task.trained.id}/row.json"], "") for task in first]
+    units += [state.entry(task, "", [task.row], after.key if after else "") for task in tasks]
+    groups = [*(TrainEval(task) for task in first), *(TrainEval(None, [task], after) for task in tasks)]
+    run_plan(trials.folder, {**manifest, "cells": [], "units": units}, groups, profile, workers, slurm=slurm)
+    if not tasks[0].done:
+        console.print(f"{trials.finished} of {most} trials have ended, and no worker is left; the same command")
         console.print(f"resumes them; python -m sweeps.logs {trials.name} 0 shows the error and the log")
         raise SystemExit(1)
-    return trials
+
+
+def manifest_of(trials: Trials[Any], words: Sequence[str], question: str) -> dict[str, Any]:
+    """What the manifest of a search says, but for its cells and units."""
+    return {
+        "sweep": trials.name, "asked": trials.name, "words": list(words), "question": question, "at": time.time(),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Worker(Task):
     """One worker of a search, as a task of a sweep: it runs trials until ``most`` have ended."""
 
-    search: Search = field(default_factory=Search)
-    run_folder: str = ""
+    space: Callable[[Runtime], Space] = field(kw_only=True)
     number: int = 0
     most: int = 0
 
     @cached_property
-    def trained(self) -> TrainingRun:
-        return find_training(self.run_folder, self.training.runtime, self.training.data)
-
-    @cached_property
     def name(self) -> str:
         """The search's name, ``guidance-ID``."""
-        return f"guidance-{Space(self.search, self.trained).id}"
+        return self.space(self.training.runtime).name
 
     @cached_property
     def key(self) -> str:
@@ -135,19 +106,18 @@ class Worker(Task):
         """Runs one trial after the other."""
         runtime: Runtime = self.training.runtime
         runtime = runtime.model_copy(update={"batch": max(1, runtime.batch >> smaller)})
-        trained = find_training(self.run_folder, runtime, self.training.data)
         try:
-            self._work(Trials(Space(self.search, trained), Path(runtime.runs)), trained)
+            self._work(Trials(self.space(runtime), Path(runtime.runs)))
         except optuna.exceptions.StorageInternalError as error:
             raise ConnectionError(str(error)) from error  # the database is unreachable: the worker is resubmitted
 
-    def _work(self, trials: Trials, trained: TrainingRun) -> None:
+    def _work(self, trials: Trials[Space]) -> None:
         while trials.finished < self.most:
             if preemption.asked():
                 raise preemption.Stopped(preemption.asked())
             with trials.taken(self.most) as trial:
                 if trial:
-                    trials.run(trial, trained)
+                    trials.run(trial)
             if not trial:
                 time.sleep(1)  # other workers run the last trials; if one dies, this worker resumes its trial
         text = "".join(json.dumps(row) + "\n" for row in trials.rows())

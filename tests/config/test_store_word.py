@@ -15,7 +15,7 @@ from lf.data.prepare import Preparing
 from lf.encoders.cache import Caching
 from sweeps import launch
 from sweeps.jobs import profile, state
-from sweeps.search import workers
+from sweeps.search import guidance
 
 
 def trained(word: str) -> str:
@@ -27,7 +27,7 @@ def launched(word: str) -> str:
 
 
 def searched(word: str) -> str:
-    return workers.settings([word]).runtime.runs
+    return guidance.settings([word]).runtime.runs
 
 
 def read(word: str) -> str:

@@ -114,13 +114,12 @@ def _of_a_sweep(name: str) -> Callable[[list[str]], None]:
 
 
 def _guidance(words: list[str]) -> None:
-    from sweeps.search.space import Search, Space
-    from sweeps.search.workers import settings
+    from sweeps.search.guidance import GuidanceSearch, GuidanceSpace, settings
 
     def begin(run: str, words: list[str], _: str) -> NoReturn:
         asked = settings(words)
-        what = Search.model_validate(asked.model_dump(include=set(Search.model_fields)))
-        assert Space(what, find_training(run, asked.runtime)).first()
+        what = GuidanceSearch.model_validate(asked.model_dump(include=set(GuidanceSearch.model_fields)))
+        assert GuidanceSpace(what, find_training(run, asked.runtime)).first()
         raise Parsed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):

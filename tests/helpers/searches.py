@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from sweeps.jobs.task import TrainEval
-from sweeps.search import workers
+from sweeps.search import guidance, workers
+from sweeps.search.guidance import GuidanceSpace
 from sweeps.search.trials import Trials
 
 SMALL = ["evaluation.n=16", "evaluation.steps=2", "executor=local", "runtime.compile=false", "runtime.threads=1"]
 PLANE = ["scale=[1,3,0.25]", "begin=0", "end=1", "shift=1"]  # two scales and nothing else
 
 
-def searched(network: Path, *words: str, most: int = 12) -> Trials:
+def searched(network: Path, *words: str, most: int = 12) -> Trials[GuidanceSpace]:
     """A search by one worker, in this process."""
     with pytest.MonkeyPatch.context() as patch:
 
@@ -24,14 +25,14 @@ def searched(network: Path, *words: str, most: int = 12) -> Trials:
 
         patch.setattr(workers, "run_plan", run_plan)
         here = [*SMALL, f"runtime.runs={network.parents[1]}", f"trials={most}"]
-        return workers.search(str(network), [*here, *words])
+        return guidance.search(str(network), [*here, *words])
 
 
-def told(trials: Trials) -> list[tuple[object, ...]]:
+def told(trials: Trials[GuidanceSpace]) -> list[tuple[object, ...]]:
     return [(t.number, t.state.name, t.params, t.values) for t in trials.study.trials]
 
 
-def distinct(trials: Trials) -> int:
+def distinct(trials: Trials[GuidanceSpace]) -> int:
     """How many different evaluations the trials stand for."""
-    points = (trials.space.unguided | trial.params for trial in trials.study.trials)
+    points = (trials.space.usual | trial.params for trial in trials.study.trials)
     return len({trials.space.evaluation(point).model_dump_json() for point in points})

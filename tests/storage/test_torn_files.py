@@ -14,7 +14,7 @@ from lf.storage.atomic import replace
 from lf.storage.json_files import read_json
 from lf.train import train
 from sweeps.jobs import records, state
-from sweeps.search.space import Search, Space
+from sweeps.search.guidance import GuidanceSearch, GuidanceSpace
 from sweeps.search.trials import Trials
 
 TORN: dict[str, bytes] = {
@@ -131,7 +131,7 @@ def test_a_torn_manifest_says_what_to_do(harm: str, tmp_path: Path, capsys: pyte
 def test_a_damaged_journal_of_a_search_is_a_line(harm: str, tmp_path: Path) -> None:
     config = training(f"runtime.runs={tmp_path}")
     train(config)
-    space = Space(Search(), training_run(config))
+    space = GuidanceSpace(GuidanceSearch(), training_run(config))
     Trials(space, tmp_path)
     (journal,) = tmp_path.glob("sweeps/*/study.journal")
     with journal.open("a") as file:

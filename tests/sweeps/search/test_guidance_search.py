@@ -13,8 +13,8 @@ from lf.config import Evaluation
 from lf.runs import TrainingRun, evaluation_run, find_training
 from sweeps import guidance, retry
 from sweeps.jobs import state
+from sweeps.search import guidance as guidance_module
 from sweeps.search import outcome, workers
-from sweeps.search import trials as trials_module
 
 
 def test_the_best_settings_are_a_preset_that_asks_for_the_same_evaluation(
@@ -35,7 +35,7 @@ def test_the_best_settings_are_a_preset_that_asks_for_the_same_evaluation(
 def test_the_unguided_point_comes_first_and_is_a_sweeps_unguided_evaluation(quick: None, network: Path) -> None:
     trials = searched(network, *PLANE, most=11)
     found = find_training(str(network), workers.settings([f"runtime.runs={network.parents[1]}"]).runtime)
-    plain = evaluation_run(found, trials.space.evaluation(trials.space.unguided))
+    plain = evaluation_run(found, trials.space.evaluation(trials.space.usual))
     first, *others = trials.study.trials
     assert first.params == {"scale.pixels": 1, "scale.pixels_latent": 1}
     assert first.user_attrs["evaluation"] == plain.id and plain.config["guidance"]["kind"] == "none"
@@ -77,7 +77,7 @@ def test_the_search_is_never_behind_a_grid_of_as_many_evaluations(
         scale = {"pixels": 1.0, "pixels_latent": 1.0, **evaluation.guidance.scale}
         return {"id": "none", "fd": score(scale["pixels"], scale["pixels_latent"])}
 
-    monkeypatch.setattr(trials_module, "evaluate", evaluate)
+    monkeypatch.setattr(guidance_module, "evaluate", evaluate)
     trials = searched(network, "scale=[1,3,0.05]", "begin=0", "end=1", "shift=1", most=25)
     found = [trial.value for trial in trials.study.trials]
     assert distinct(trials) == 25
@@ -101,7 +101,7 @@ def test_no_evaluation_is_asked_for_twice(network: Path, monkeypatch: pytest.Mon
         scale = {"pixels": 1.0, "pixels_latent": 1.0, **evaluation.guidance.scale}
         return {"id": "none", "fd": (scale["pixels"] - 1.5) ** 2 + scale["pixels_latent"]}
 
-    monkeypatch.setattr(trials_module, "evaluate", evaluate)
+    monkeypatch.setattr(guidance_module, "evaluate", evaluate)
     assert distinct(searched(network, "scale=[1,2,0.25]", "begin=[0,0.2,0.1]", "end=1", "shift=1", most=30)) == 30
 
 
