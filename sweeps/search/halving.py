@@ -99,6 +99,7 @@ def find_order(words: Sequence[str], dry_run: bool = False) -> OrderFound | None
     runtime = asked.resolved.model_copy(update={"runs": str(runs)})
     asked = asked.on(runtime if slurm else share_cores(runtime, workers))
     space = OrderSpace(asked)
+    space.first()  # bad points fail here
     console.print(budget(space), highlight=False)
     console.print(f"on SLURM, profile: {where}" if slurm else f"on this machine, {workers} jobs at a time")
     if dry_run:

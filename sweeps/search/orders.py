@@ -82,8 +82,6 @@ class OrderSpace(Space):
             {**lf, "latents": search.training.get("latents", lf.get("latents", []))}, seed=search.seed
         )
         self.streams = self.recipe.stream_names
-        if len(self.streams) < 2:
-            raise UserError("latents=[]: one stream has no order; give latents, such as latents=tiny")
         self.trunk = trunk_of(self.recipe, search)
         self.cascades = {f"cascaded {', '.join(map('+'.join, o))}": o for o in _cascades(self.streams)}
         families = [name for name in search.families if name != "cascaded"]

@@ -43,9 +43,11 @@ class Unseen(optuna.samplers.GPSampler):
         params = proposed = super().sample_relative(study, trial, search_space)
         tried = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         seen = {self._asks(other.params) for other in tried}
-        for _ in range(WALK if proposed else 0):
+        for step in range(WALK if proposed else 0):
             if self._asks(params) not in seen:
                 return params
+            if step >= WALK // 2 and len(self.space.kinds) > 1:  # this kind may have no other point
+                params = {**params, "kind": self.walk.choice(self.space.kinds)}
             name, values = self.walk.choice(list(self.space.varied.items()))
             params = {**params, name: values.nearest(params[name] + self.walk.choice((-1, 1)) * values.step)}
         return proposed
