@@ -7,6 +7,10 @@ from analysis.scores import KINDS, SCORES, header, labels, scores
 from analysis.tables import BOLD
 
 STAR = "★ "
+SETTLED = (
+    "A number of seeds would settle a difference if a paired t-test (two-sided, 5 %) then finds it with a probability "
+    "of 80 %, at the mean and the spread seen. Of few seeds the spread is itself known only roughly."
+)
 MEANING = {
     "fid": "the Fréchet distance between generated and real images, in Inception features",
     "inception_score": "how clearly, and how differently, Inception classifies the images",

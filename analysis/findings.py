@@ -4,6 +4,8 @@
     python -m analysis.findings order_ablation runs=results  # committed rows
 
 A difference is more than the spread if it has the same sign in every seed and its mean exceeds its standard deviation.
+Beside it stands how many seeds would settle it: at this difference and spread, by a paired t-test, two-sided 5 %, 80 %
+power.
 """
 
 import json
@@ -23,9 +25,11 @@ from analysis.scores import (
     label_text,
     labels,
     path_label,
+    rests_on,
     scores,
     sign,
     tokenizers,
+    too_few,
 )
 from lf.core.cli import run_command
 
@@ -79,7 +83,7 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
             gain = (sign(score) * (seeds[last] - seeds[first])).dropna()
             lines.append(
                 f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(seeds[first])}, "
-                f"worst with {last}, {_spread(seeds[last])}; apart by {_spread(gain)}{_clear(gain)}."
+                f"worst with {last}, {_spread(seeds[last])}; apart by {_apart(gain)}."
             )
     if len(tokenizers(cells)):
         lines.append(_reconstruction(tokenizers(cells), score))
@@ -87,11 +91,14 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
         plain, *guided = (by_seed(cells[cells.guidance == kind], score, ["guidance"]) for kind in _kinds(cells))
         for kind, seeds in zip(_kinds(cells)[1:], guided, strict=True):
             gains = (sign(score) * (plain - seeds)).dropna(axis=1, how="all")
-            better = [c for c in gains if gains[c].mean() > 0 and (len(gains) < 2 or clear(gains[c].dropna()))]
+            each = [gain.dropna() for _, gain in gains.items()]
+            better = [gain for gain in each if gain.mean() > 0 and (len(gains) < 2 or clear(gain))]
+            few = sum(map(too_few, better))
             lines.append(
                 f"guidance {kind} gains {gains.mean().min():.2f} to {gains.mean().max():.2f} on unguided; it is "
                 f"better in {len(better)} of {gains.shape[1]} cells"
-                + (", by more than the spread." if len(gains) > 1 else ".")
+                + (", by more than the spread" if len(gains) > 1 else " (one seed)")
+                + (f"; {few} of them on too few seeds." if few and len(gains) > 1 else ".")
             )
     return lines
 
@@ -109,7 +116,8 @@ def attributed(frame: pd.DataFrame) -> list[str]:
         degree = f" and noise {noise:g}" if noise else ""
         lines.append(
             f"Real latents {latent} given instead of generated ones{degree}: {header(score, frame)} "
-            f"{_spread(given[score])} instead of {_spread(drawn[score])}; of what is above the floor "
+            f"{_spread(given[score])} instead of {_spread(drawn[score])} "
+            f"({rests_on((drawn[score] - given[score]).dropna())}); of what is above the floor "
             f"({drawn[f'real_{score}'].mean():.2f}), {_spread(share)} % is the plan's, the rest the rendering's."
         )
     return lines
@@ -148,8 +156,10 @@ def _kinds(cells: pd.DataFrame) -> list[str]:
     return sorted(cells.guidance.unique(), key=lambda kind: kind != "none")
 
 
-def _clear(gain: pd.Series) -> str:
-    return f", {'' if clear(gain) else 'not '}more than the spread" if len(gain) > 1 else ""
+def _apart(gain: pd.Series) -> str:
+    """A difference with its spread, whether it is more than that, and how many seeds would settle it."""
+    told = f" ± {gain.std():.2f}, {'' if clear(gain) else 'not '}more than the spread" if len(gain) > 1 else ""
+    return f"{gain.mean():.2f}{told} ({rests_on(gain)})"
 
 
 def order(frame: pd.DataFrame) -> list[str]:
@@ -163,7 +173,7 @@ def order(frame: pd.DataFrame) -> list[str]:
         each = f"; {'' if ratio.max() < 1 else 'not '}better in every seed" if len(ratio) > 1 else ""
         lines.append(
             f"Trained for its order (cascaded) against pixels alone (JiT), equal budget: {_spread(trained)} against "
-            f"{_spread(jit)}, a ratio of {_spread(ratio)}{each}."
+            f"{_spread(jit)}, a ratio of {_spread(ratio)}{each} ({rests_on((jit - trained).dropna())})."
         )
     independent = cells[cells.model == "independent"]
     lines += [_orders(latent, part) for latent, part in independent.groupby("latent", sort=False)]
@@ -183,10 +193,10 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
     if first.empty or later.empty:
         return text + "."
     best, other = _best(first), _best(later)
-    gain = fd[other] - fd[best]
+    gain = (fd[other] - fd[best]).dropna()
     text += (
         f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
-        f"latent-first gains {_spread(gain)}{_clear(gain)}"
+        f"latent-first gains {_apart(gain)}"
     )
     if "agreement" in cells:
         agree = cells.groupby("where").agreement.mean()

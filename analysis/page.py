@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import tables
-from analysis.captions import STAR, compared, rules, to_see
+from analysis.captions import SETTLED, STAR, compared, rules, to_see
 from analysis.figures import draw, png, probe
 from analysis.figures.style import tiles
 from analysis.findings import findings
@@ -129,14 +129,14 @@ def page(frame: pd.DataFrame, runs: Path | None, figures: dict[str, bytes] | Non
         figures: PNG of every figure by name, if they are drawn already.
     """
     done = frame.protocol.notna()
-    parts: dict[str, Any] = {"refused": "", "figures": [], "findings": [], "published": []}
+    parts: dict[str, Any] = {"refused": "", "figures": [], "findings": [], "published": [], "ahead": None}
     try:
         table = tables.for_a_reader(frame, lambda s: STAR + s)
         figures = figures or {name: png(figure) for name, figure in draw(frame, runs).items()}
         parts |= {"table": table, "ids": tables.identities(frame), "rules": rules(frame, table)}
         parts["compared"] = inline(compared(frame))
         parts["figures"] = [(uri(data), shown_width(data), to_see(name, frame)) for name, data in figures.items()]
-        parts |= {"findings": findings(frame), "published": tables.published(frame)}
+        parts |= {"findings": findings(frame), "published": tables.published(frame), "ahead": tables.ahead_of(frame)}
     except UserError as error:
         parts["refused"] = str(error)
     shared, own = configs(frame, runs)
@@ -149,5 +149,6 @@ def page(frame: pd.DataFrame, runs: Path | None, figures: dict[str, bytes] | Non
         source=source.group(1) if source else "", about=about, examples=examples,
         done=int(done.sum()), missing=list(frame.title[~done]), slider=slider(frame, runs), shared=shared, cells=cells,
         failures=frame.attrs["failures"], revisions=sorted({*frame.revision.dropna()}), commands=commands(frame),
-        version=version(), revision=revision(), written=time.strftime("%Y-%m-%d %H:%M"), short=SHORT, zip=zip, **parts,
+        version=version(), revision=revision(), written=time.strftime("%Y-%m-%d %H:%M"), short=SHORT, zip=zip,
+        settled=SETTLED, **parts,
     )  # fmt: skip

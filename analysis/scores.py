@@ -1,9 +1,12 @@
 """Labels and scores of rows: their columns, names, directions, and which differences are clear."""
 
 from collections.abc import Collection, Hashable, Mapping
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.special import nctdtrinc, stdtrit
 
 from analysis.protocol import shared
 
@@ -15,6 +18,8 @@ SCORES = {  # decimals, better direction, name in tables
     "rfd": (2, "↓", "rFD"), "rfid": (2, "↓", "rFID"),
 }  # fmt: skip
 KINDS = ("guidance", "labels")  # only rows with the same values of these are ranked against each other
+LEVEL, POWER = 0.05, 0.8  # of the test that `seeds_needed` is about
+MOST_SEEDS = 1000  # more are not counted
 
 
 def sign(score: str) -> int:
@@ -67,6 +72,48 @@ def by_seed(frame: pd.DataFrame, score: str, hidden: Collection[str] = ()) -> pd
 def clear(gain: pd.Series) -> bool:
     """Whether a difference exceeds its spread: same sign in every seed, and mean larger than standard deviation."""
     return len(gain) > 1 and bool((gain > 0).all() or (gain < 0).all()) and abs(gain.mean()) > gain.std()
+
+
+def seeds_needed(gain: pd.Series) -> int | None:
+    """How many seeds would settle a difference, if its mean and its spread are those seen.
+
+    That is the smallest n at which a paired t-test of these differences (two-sided, 5 %) finds it with a probability
+    of 80 %: P(T > t*) ≥ 0.8, where t* is the 97.5th percentile of t with n - 1 degrees of freedom, and T is noncentral
+    t with as many and the noncentrality √n · |mean| / standard deviation (Cohen, Statistical Power Analysis for the
+    Behavioral Sciences, 1988, ch. 2). The chance to find it with the wrong sign, below 1e-5 there, is left out.
+
+    Args:
+        gain: the differences, one per seed.
+
+    Returns:
+        At least 2; None if it is unknown (fewer than two seeds), or more than `MOST_SEEDS`, or if the mean is 0.
+    """
+    if len(gain) < 2 or gain.mean() == 0:
+        return None
+    effect = abs(gain.mean()) / gain.std() if gain.std() > 0 else np.inf
+    found = 2 + int((_effects() > effect).sum())
+    return found if found <= MOST_SEEDS else None
+
+
+@cache
+def _effects() -> np.ndarray:
+    """The smallest |mean| / standard deviation that 2, 3, ... `MOST_SEEDS` seeds settle; it falls."""
+    n = np.arange(2.0, MOST_SEEDS + 1)
+    return nctdtrinc(n - 1, 1 - POWER, stdtrit(n - 1, 1 - LEVEL / 2)) / np.sqrt(n)
+
+
+def too_few(gain: pd.Series) -> bool:
+    """Whether a difference rests on fewer seeds than would settle it (`seeds_needed`)."""
+    needed = seeds_needed(gain)
+    return needed is None or needed > len(gain)
+
+
+def rests_on(gain: pd.Series) -> str:
+    """On how many seeds a difference rests, and how many would settle it: ``3 seeds, too few; 11 would settle it``."""
+    if len(gain) < 2:
+        return "one seed: how many would settle it is unknown"
+    few = ", too few" if too_few(gain) else ""
+    return f"{len(gain)} seeds{few}; {seeds_needed(gain) or f'not even {MOST_SEEDS:,}'} would settle it"
 
 
 def path_label(path: str, alpha: float) -> str:

@@ -17,6 +17,7 @@ from analysis.protocol import caption, comparable, data_of, floor
 from analysis.published import tables_of
 from analysis.scores import (
     KINDS,
+    MOST_SEEDS,
     SCORES,
     by_seed,
     clear,
@@ -25,6 +26,7 @@ from analysis.scores import (
     labels,
     path_label,
     scores,
+    seeds_needed,
     sign,
 )
 from lf.core.cli import run_command
@@ -95,7 +97,8 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """All pairs of cells with the same kind of guidance and labels, by every score: the differences, seed by seed.
 
     Columns: ``score``, the common labels (`KINDS`), ``better``, ``worse``, ``ahead`` and ``sd`` (mean and standard
-    deviation of the difference over seeds), ``seeds``, and whether it is `clear`. Needs more than one seed.
+    deviation of the difference over seeds), ``seeds``, whether it is `clear`, and how many seeds would settle it
+    (`seeds_needed`; missing if it is None). Needs more than one seed.
     """
     kinds = [name for name in KINDS if name in labels(frame)]
     found = []
@@ -107,8 +110,26 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
                 if len(gain) > 1:
                     told = {"score": score, **dict(zip(kinds, values, strict=True)), "better": better, "worse": worse}
                     numbers = {"ahead": gain.mean(), "sd": gain.std(), "seeds": len(gain), "clear": clear(gain)}
-                    found.append(told | numbers)
-    return pd.DataFrame(found)
+                    found.append(told | numbers | {"seeds_needed": seeds_needed(gain)})
+    return pd.DataFrame(found).astype({"seeds_needed": "Int64"} if found else {})
+
+
+def ahead_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """The best cell of each kind against every other one by the first score, as text: rows of `pairs`, for a reader."""
+    every = pairs(frame) if frame.seed.nunique() > 1 else pd.DataFrame()
+    if every.empty:
+        return every
+    kinds = [name for name in KINDS if name in every]
+    first = every[every.score == every.score.iloc[0]]
+    best = first.groupby(kinds).better.transform("first") if kinds else first.better.iloc[0]
+    shown = first[first.better == best]
+    digits = SCORES[shown.score.iloc[0]][0]
+    numbers = {
+        "ahead by": [_spread(mean, sd, digits) for mean, sd in zip(shown.ahead, shown.sd, strict=True)],
+        "seeds": shown.seeds.astype(str),
+        "would settle it": shown.seeds_needed.astype(object).fillna(f"over {MOST_SEEDS:,}").astype(str),
+    }
+    return shown[[*kinds, "better", "worse"]].assign(**numbers)
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
