@@ -12,6 +12,7 @@ from yaml import YAMLError
 from lf.core.errors import UserError, nearest
 
 C = TypeVar("C", bound=BaseModel)
+NAMED = ("schedule", "path", "tokenizer", "init")  # keys whose word is a name: schedule=cascaded is schedule.name
 
 
 class Strict(BaseModel):
@@ -49,7 +50,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"'{word}': expected key=value")
         if _is_text(value):
             value = json.dumps(value)
-        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer", "init") and not value.startswith("{"):
+        if key.rpartition(".")[2] in NAMED and not value.startswith("{"):
             key += ".name"
         words.append(f"{'runtime.runs' if key == 'runs' else key}={value}")
     try:
