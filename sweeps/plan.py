@@ -6,6 +6,7 @@ from typing import Any
 
 from lf.core.runtime import Runtime
 from lf.runs import TrainingRun
+from lf.storage.names import SHORT
 from sweeps.cells import Cell, titled
 from sweeps.jobs.state import entry
 from sweeps.jobs.task import Task, TrainEval
@@ -58,7 +59,7 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
         shared = {key: value for key, value in some[0].labels.items() if all(c.labels.get(key) == value for c in some)}
-        named = titled(shared) or f"training {trained.id[:8]}"  # its cells may have no label in common
+        named = titled(shared) or f"training {trained.id[:SHORT]}"  # its cells may have no label in common
         train_eval = TrainEval(Task(training, (), named))
         share = evaluations or len(some)
         for start in range(0, len(some), share):  # all of them, done or not, so that the keys of tasks do not change

@@ -95,6 +95,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def flat(tree: Mapping[str, Any], prefix: str = "", named: bool = False) -> dict[str, Any]:
+    """A nested config as dotted keys and values; the parts of a list by number, or if ``named`` by their ``name``."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+            value = {part.get("name", str(i)) if named else str(i): part for i, part in enumerate(value)}
+        found |= flat(value, f"{prefix}{key}.", named) if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """The first fault of a pydantic error as one line: key, value, what is allowed, and the nearest name."""
     fault = error.errors()[0]

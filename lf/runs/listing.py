@@ -12,7 +12,7 @@ from lf.config.schema import stream_names
 from lf.runs.run import Run
 from lf.runs.words import meant
 from lf.storage.json_files import read_json
-from lf.storage.manifests import cells
+from lf.storage.names import cells
 
 KINDS = ("training", "evaluation", "tokenizer")
 ARCHIVED = re.compile(r"\.\d{8}-\d{6}$")  # what `Run.archive` adds to a name

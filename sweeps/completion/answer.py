@@ -14,7 +14,7 @@ from typing import Any
 import argcomplete
 from argcomplete.lexers import split_line
 
-from lf.storage.manifests import cells
+from lf.storage.names import cells
 
 RUN, SWEEP, ROWS = "@run", "@sweep", "@rows"  # in a table: stand for what the run store holds
 Table = Mapping[str, Mapping[str, Any]]

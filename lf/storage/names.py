@@ -1,9 +1,11 @@
-"""What the sweeps of a run store call its runs, from their manifests. Imports no torch."""
+"""Names of runs: the shown part of an identity, and what the sweeps of a store call them. Imports no torch."""
 
 from collections import defaultdict
 from pathlib import Path
 
 from lf.storage.json_files import read_json
+
+SHORT = 6  # characters of an identity that are shown, and the fewest that stand for it among other words
 
 
 def cells(runs: Path) -> dict[str, list[str]]:
