@@ -26,11 +26,11 @@ from analysis.results import configs, samples
 from analysis.scores import named
 from lf.core.errors import UserError
 from lf.runs import revision
+from lf.storage.names import SHORT
 
 MOST_CELLS = 48  # most cells on the slider
 COLUMNS = 6
 DENSITY = 110 / 160  # CSS pixels per pixel of a figure
-SHORT = 6  # characters of an identity in the table
 ASKED = re.compile(r"\s*\(([^()]*)\)$")  # what a question's sentence ends with, such as (LF Table 1)
 
 

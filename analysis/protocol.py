@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import GIVEN, flat
+from analysis.results import GIVEN
 from lf.core.errors import UserError, few
+from lf.core.parsing import flat
 
 QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
 """Settings that may differ between the cells of a sweep; all others must be the same in all rows of a table."""
@@ -44,7 +45,8 @@ def comparable(frame: pd.DataFrame) -> None:
 
 def fields(kind: str, text: str) -> dict[str, str]:
     """A row's ``protocol`` or ``budget`` (``kind``) as dotted keys and values, both as text."""
-    fields = {key: json.dumps(value) for key, value in flat(json.loads(text)) if not key.endswith("guidance.guide")}
+    found = flat(json.loads(text), named=True).items()
+    fields = {key: json.dumps(value) for key, value in found if not key.endswith("guidance.guide")}
     if kind == "budget":
         fields["steps of training"] = fields.pop("steps", "")
     return fields

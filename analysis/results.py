@@ -17,6 +17,7 @@ import pandas as pd
 from lf.config import Evaluation
 from lf.config.schema import stream_names
 from lf.core.errors import UserError, nearest
+from lf.core.parsing import flat
 from lf.core.plugins import from_file
 from lf.runs import training_folder
 from lf.storage.json_files import read_json
@@ -115,7 +116,9 @@ def _config(file: Path, kind: str) -> dict[str, Any]:
     """A flat config; with several latents, also the names of the streams in their order."""
     config = _read(file)
     latents = [latent["name"] for latent in config.get("latents", ())]
-    return dict(flat(config, f"{kind}.")) | ({f"{kind}.streams": stream_names(latents)} if len(latents) > 1 else {})
+    return flat(config, f"{kind}.", named=True) | (
+        {f"{kind}.streams": stream_names(latents)} if len(latents) > 1 else {}
+    )
 
 
 def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFrame:
@@ -140,18 +143,8 @@ def curves(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> pd.DataFram
     return pd.DataFrame(rows, columns=columns)
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """A nested config as dotted keys and values."""
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
-            value = {v.get("name", str(i)): v for i, v in enumerate(value)}
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
-    return found
-
-
 def nested(flattened: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat`, for configs without lists of mappings."""
+    """The inverse of `lf.core.parsing.flat`, for configs without lists of mappings."""
     tree: dict[str, Any] = {}
     for key, value in flattened.items():
         *above, last = key.split(".")
@@ -208,7 +201,7 @@ def _evaluations(run: str, runs: Path) -> list[dict[str, Any]]:
     """Cells of all evaluations of a training, labelled by the settings in which they differ."""
     found = {f.parent.name: _read(f) for f in sorted((runs / "evaluation").glob("*/config.json"))}
     flattened = {
-        name: {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat(config)}
+        name: {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat(config, named=True).items()}
         for name, config in found.items()
         if config.get("training") == run
     }

@@ -14,10 +14,10 @@ from lf.core.errors import UserError
 from lf.core.runtime import Runtime
 from lf.runs import Run, TrainingRun, evaluation_run, training_run
 from lf.runs.words import meant
+from lf.storage.names import SHORT
 from sweeps.presets import ABLATION, GUIDED, MODELS
 from sweeps.recipe import Recipe
 
-ID = 6  # fewest characters of an identity that stand for it
 MOST_SEEDS = 1000
 
 
@@ -74,7 +74,7 @@ def matches(cell: Cell, words: str) -> bool:
 
     An identity of its training or evaluation, or the first characters of one, is also understood.
     """
-    if len(words) >= ID and any(run.id.startswith(words) for run in (cell.run, cell.trained)):
+    if len(words) >= SHORT and any(run.id.startswith(words) for run in (cell.run, cell.trained)):
         return True
     return meant(words, [cell.title, " ".join(f"{name} {value}" for name, value in cell.labels.items())])
 

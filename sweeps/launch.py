@@ -26,6 +26,7 @@ from lf.core.cli import Parser, run_command
 from lf.core.errors import UserError, nearest
 from lf.evaluate import evaluate
 from lf.runs import why_new
+from lf.storage.names import SHORT
 from lf.train import train
 from sweeps.cells import Cell, Launch, matches
 from sweeps.forecast import forecast
@@ -185,9 +186,7 @@ def _show(name: str, asked: Launch, planned: Plan) -> None:
         reason = why_new(trained) if now != "done" else why_new(missing[0].run) if missing else ""
         title = train_eval.train.title if train_eval.train else cells[0].title
         done = str(len(cells) - len(missing))
-        table.add_row(
-            trained.id[: state.SHORT], title, "cached" if now == "done" else now, str(len(cells)), done, reason
-        )
+        table.add_row(trained.id[:SHORT], title, "cached" if now == "done" else now, str(len(cells)), done, reason)
     console.print(table)
     if len(planned.trainings) > MOST_ROWS:
         console.print(f"and {len(planned.trainings) - MOST_ROWS:,} more trainings")

@@ -7,6 +7,7 @@ from typing import Any
 from lf.core.runtime import Runtime
 from lf.runs import TrainingRun, continues, training_run
 from lf.runs.listing import training_words
+from lf.storage.names import SHORT
 from sweeps.cells import Cell, titled
 from sweeps.jobs.state import entry
 from sweeps.jobs.task import Task, TrainEval
@@ -93,4 +94,4 @@ def _title(trained: TrainingRun, cells: Sequence[Cell]) -> str:
     if not cells:
         return training_words(trained.config)
     shared = {key: value for key, value in cells[0].labels.items() if all(c.labels.get(key) == value for c in cells)}
-    return titled(shared) or f"training {trained.id[:8]}"
+    return titled(shared) or f"training {trained.id[:SHORT]}"

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lf.core.cli import Parser, run_command
+from lf.storage.names import SHORT
 from sweeps.jobs import state
 from sweeps.jobs.state import State
 
@@ -50,7 +51,7 @@ def status_table(sweep: Path, manifest: Mapping[str, Any], found: Mapping[str, S
         what, note = Text(f"{task['kind']} {task['title']}"), Text(", ".join(filter(None, (now.note, now.stage))))
         table.add_row(
             str(number),
-            task["training"][: state.SHORT],
+            task["training"][:SHORT],
             Text(now.name, COLOURS.get(now.name, "")),
             what,
             step,

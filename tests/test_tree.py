@@ -19,7 +19,8 @@ def test_imports_run_downwards_and_no_siblings_form_a_circle() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text(), "an exception to a contract"
 
 
-@pytest.mark.parametrize("module", ["sweeps.status", "sweeps.logs", "sweeps.cancel", *sorted(
+@pytest.mark.parametrize("module", [
+    "sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.completion.answer", *sorted(
     f"lf.core.{file.stem}" for file in (ROOT / "lf" / "core").glob("[!_]*.py"))])  # fmt: skip
 def test_it_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

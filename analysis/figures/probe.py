@@ -127,9 +127,8 @@ def difficulty(found: dict[str, Tensor], names: Sequence[str], frame: pd.DataFra
         if schedule.streams > 1:
             path = schedule.path(schedule.steps_from(24))
             x, y = path[:, 0], path[:, 1:].mean(1)
-            colour = known.get(schedules.curve_of(schedule), f"C{i}")
-            ax.plot(x, y, "-" if known else STYLES[i % 4], color="w", linewidth=2.6)
-            ax.plot(x, y, STYLES[i % 4], color=colour, linewidth=1.4, label=name)
+            ax.plot(x, y, "-", color="w", linewidth=2.6)
+            ax.plot(x, y, STYLES[i % 4], color=known[schedules.curve_of(schedule)], linewidth=1.4, label=name)
     edge = found["times"][-1].item()
     ax.set(xlim=(0, edge), ylim=(0, edge))
     figure.legend(loc="outside right center", fontsize=7)

@@ -81,11 +81,8 @@ def curve_of(schedule: Schedule) -> str:
 
 
 def colours(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
-    """The colour of each path of the sweep (`curve_of`), the same in all figures: from violet to green in their order.
-
-    Empty for committed rows, whose figures keep the colours they had.
-    """
-    found = [one.schedule for one in followed(frame, runs).values()] if frame.attrs["runs"] else []
+    """The colour of each path of the sweep (`curve_of`), the same in all figures: violet to green in their order."""
+    found = [one.schedule for one in followed(frame, runs).values()]
     several = [schedule for schedule in found if schedule.streams > 1]
     alone = {curve_of(schedule): ALONE for schedule in found if schedule.streams == 1}
     shades = sns.color_palette("viridis", as_cmap=True)
@@ -94,16 +91,17 @@ def colours(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
 
 
 def colours_of_trainings(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
-    """The colour of the path that each training is for, by training id; none for those for every path."""
+    """The colour of the path that each training is for, by training id; only where a path tells the trainings apart.
+
+    A training for every path has none, and so have several trainings of one seed that are for the same path.
+    """
     known, (shared, own) = colours(frame, runs), configs(frame, runs)
-    found: dict[str, Any] = {}
-    for training, evaluation in zip(frame.training_id, frame.evaluation_id, strict=True):
+    alike: dict[tuple[int, str], set[str]] = {}
+    for seed, training, evaluation in zip(frame.seed, frame.training_id, frame.evaluation_id, strict=True):
         values = _under("training.schedule.", {**shared, **own.get(evaluation, {})})
-        if training not in found and known and schedules.known(values.get("name", "")):
-            schedule = schedules.create(**values)
-            colour = known.get(curve_of(schedule)) if schedule.has_path else None
-            found |= {training: colour} if colour else {}
-    return found
+        if schedules.known(values.get("name", "")) and (schedule := schedules.create(**values)).has_path:
+            alike.setdefault((seed, curve_of(schedule)), set()).add(training)
+    return {min(of): known[curve] for (_, curve), of in alike.items() if len(of) == 1 and curve in known}
 
 
 def _under(prefix: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +157,7 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     for ax, (title, schedule, names, pair) in zip(axes.flat, panels, strict=False):
         title = textwrap.fill(title, WIDTH) if schedule.streams > 2 else title
         schedule.plot(ax, steps=20, title=title, pair=pair, names=_names(Named(schedule, names)))
-        for line in ax.lines if known else ():
+        for line in ax.lines:
             line.set_color(known.get(curve_of(schedule), PATH))
     return figure
 
@@ -174,15 +172,14 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
     columns = min(3, len(squares))
     rows = -(-len(squares) // columns)
     figure, axes = subplots(rows, columns, (2.2 * columns + 3, 3 * rows) if len(squares) > 1 else (5.2, 3.4))
-    shared, default = colours(frame, runs), sns.color_palette("viridis", len(found))
+    shared = colours(frame, runs)
     for ax in axes.flat[len(squares) :]:
         ax.set_axis_off()
     for ax, (k, (x, y)) in zip(axes.flat, squares, strict=False):
         for i, (title, (schedule, _)) in enumerate(found.items()):
             if schedule.streams == k:
                 path = schedule.path(schedule.steps_from(steps))
-                colour = shared.get(curve_of(schedule), default[i])
-                style = {"color": colour, "marker": MARKERS[i % 8], "markersize": 3, "label": title}
+                style = {"color": shared[curve_of(schedule)], "marker": MARKERS[i % 8], "markersize": 3, "label": title}
                 ax.plot(path[:, x], path[:, y], STYLES[i % 4], **style)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         names = _names(panels[k])
@@ -216,7 +213,7 @@ def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     u = torch.linspace(0, 1, 101, dtype=torch.float64)[INSIDE]
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
-    shown_names: set[str] = set()
+    shown_names, narrow = set[str](), all(len(title) <= NARROW for title in found)
     for ax, (title, one) in zip(axes.flat, found.items(), strict=False):
         ratio, names = snr(one.schedule.curve(u)), _names(one)
         for i, stream in enumerate(names):
@@ -224,7 +221,7 @@ def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
             style = {"color": sns.color_palette("colorblind")[i % 10], "label": stream}
             ax.plot(u[shown], ratio[shown, i], STYLES[i % 4], **style)
         ax.set(yscale="log", title=title, ylim=(1e-4, 1e4))
-        if len(title) > NARROW:
+        if not narrow:
             ax.set_title(textwrap.fill(title, WIDTH), fontsize=8)
         if not {*names} <= shown_names:
             ax.legend(fontsize=7)

@@ -12,6 +12,7 @@ from yaml import YAMLError
 from lf.core.errors import UserError, nearest
 
 C = TypeVar("C", bound=BaseModel)
+NAMED = ("schedule", "path", "tokenizer", "init")  # keys whose word is a name: schedule=cascaded is schedule.name
 
 
 class Strict(BaseModel):
@@ -49,7 +50,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"'{word}': expected key=value")
         if _is_text(value):
             value = json.dumps(value)
-        if key.rpartition(".")[2] in ("schedule", "path", "tokenizer", "init") and not value.startswith("{"):
+        if key.rpartition(".")[2] in NAMED and not value.startswith("{"):
             key += ".name"
         words.append(f"{'runtime.runs' if key == 'runs' else key}={value}")
     try:
@@ -92,6 +93,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         )
         merged[key] = merge(old, value) if same else value  # type: ignore[arg-type]
     return merged
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "", named: bool = False) -> dict[str, Any]:
+    """A nested config as dotted keys and values; the parts of a list by number, or if ``named`` by their ``name``."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+            value = {part.get("name", str(i)) if named else str(i): part for i, part in enumerate(value)}
+        found |= flat(value, f"{prefix}{key}.", named) if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -26,7 +26,7 @@ from lf.storage.atomic import replace_tensors
 
 SPLIT = re.compile(r"(\w+)-\d{5}-of-\d{5}.*")  # names of the hub: train-00000-of-00012
 SPLITS = ("train", "test", "validation", "valid", "val", "dev")  # names of folders
-READ, BUFFER = 16, 1 << 20  # images, and bytes, that are read at a time
+READ = 16  # images that are read at a time
 
 
 class Column(NamedTuple):
@@ -218,7 +218,8 @@ def _open(file: Path) -> Any:
     except ImportError:
         raise UserError("parquet: the package pyarrow is not installed; pip install pyarrow") from None
     try:
-        return ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        # mapped: pages are read in place, whatever size a damaged file claims for them
+        return ParquetFile(file, memory_map=True, pre_buffer=False)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(_fault(file, error)) from None
 

@@ -33,8 +33,8 @@ from lf.core.errors import UserError
 from lf.runs.listing import KINDS, Entry, as_json, entries, shortened
 from lf.runs.removal import Removal, named, unneeded
 from lf.runs.words import grouped
+from lf.storage.names import SHORT
 
-SHORT = 6  # fewest characters of an identity that are shown
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 

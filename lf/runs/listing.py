@@ -12,6 +12,7 @@ from lf.config.schema import stream_names
 from lf.runs.run import Run
 from lf.runs.words import meant
 from lf.storage.json_files import read_json
+from lf.storage.names import cells
 
 KINDS = ("training", "evaluation", "tokenizer")
 ARCHIVED = re.compile(r"\.\d{8}-\d{6}$")  # what `Run.archive` adds to a name
@@ -79,19 +80,6 @@ def _told(entry: Entry, trainings: dict[str, Entry]) -> Entry:
     """An evaluation whose words and data say of which training it is."""
     of = trainings.get(entry.needs[0]) if entry.needs else None
     return replace(entry, what=f"{entry.what} of {of.what}", data=of.data) if of else entry
-
-
-def cells(runs: Path) -> dict[str, list[str]]:
-    """By identity: the names ``sweep: title`` that each training and evaluation has in the sweeps of this store."""
-    found = defaultdict[str, dict[str, None]](dict)
-    for file in sorted(runs.glob("sweeps/*/sweep.json")):
-        manifest = read_json(file) or {}
-        for unit in manifest.get("units", ()):
-            if unit.get("kind") == "train":
-                found[unit["training"]][f"{file.parent.name}: {unit['title']}"] = None
-        for cell in manifest.get("cells", ()):
-            found[cell["evaluation_id"]][f"{file.parent.name}: {cell['title']}"] = None
-    return {name: list(titles) for name, titles in found.items()}
 
 
 def shortened(name: str) -> str:

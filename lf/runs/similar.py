@@ -1,11 +1,12 @@
 """What makes a run a new one: the fields in which it differs from the most similar run of its store."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lf.core.errors import few
+from lf.core.parsing import flat
 from lf.runs.run import Run
 from lf.storage.json_files import read_json
 
@@ -43,18 +44,11 @@ def why_new(run: Run) -> str:
 
 def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Where two configs differ. Of what both name by its content, the content counts, else the name."""
-    other, own = dict(_flat(theirs)), dict(_flat(mine))
+    other, own = (
+        {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat(config).items()}
+        for config in (theirs, mine)
+    )
     contents = [{f"contents.{key}": key for key in config.get("contents", {})} for config in (theirs, mine)]
     left_out = {*(contents[0].keys() ^ contents[1]), *(contents[0][key] for key in contents[0].keys() & contents[1])}
     keys = sorted(key for key in own.keys() | other if other.get(key) != own.get(key) and key not in left_out)
     return {key: (other.get(key), own.get(key)) for key in keys}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            yield from _flat({str(i): v for i, v in enumerate(value)}, f"{prefix}{key}.")
-        else:
-            yield prefix + key, json.dumps(value) if isinstance(value, list) else value

@@ -24,7 +24,6 @@ from sweeps.jobs.slurm import ends, slurm_states
 if TYPE_CHECKING:
     from sweeps.jobs.task import Task
 
-SHORT = 8  # characters of a training's identity that are shown; `run=` takes them
 LAG = 10.0  # seconds until a new job is in the queue, and until other machines see a new result
 FINAL = ("done", "failed", "cancelled", "on_hold", "blocked")
 

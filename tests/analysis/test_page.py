@@ -105,11 +105,13 @@ def page_png() -> bytes:
     return figures.png(matplotlib.figure.Figure(figsize=(1, 1)))
 
 
-def test_a_path_has_one_colour_in_all_figures_of_a_store(place: Path) -> None:
-    frame = analysis.load("order_ablation", place)
-    drawn = figures.draw(frame, place)
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_path_has_one_colour_in_all_figures(committed: bool, place: Path) -> None:
+    runs = None if committed else place
+    frame = analysis.load("order_ablation", runs)
+    drawn = figures.draw(frame, runs)
     paths = {line.get_label(): line.get_color() for line in drawn["paths"].axes[0].lines}
-    assert len({str(colour) for colour in paths.values()}) == len(paths) == 6
+    assert len({str(colour) for colour in paths.values()}) == len(paths) == (8 if committed else 6)
     (cascaded,) = (line for line in drawn["alpha"].axes[0].lines if str(line.get_label()).startswith("trained casc"))
     assert cascaded.get_color() == paths["cascaded"]
     trained = {line.get_label(): line.get_color() for line in drawn["training"].axes[0].lines}
@@ -119,9 +121,11 @@ def test_a_path_has_one_colour_in_all_figures_of_a_store(place: Path) -> None:
     assert panels["cascaded"].lines[0].get_color() == paths["cascaded"]
 
 
-def test_committed_figures_keep_their_colours() -> None:
-    frame = analysis.load("order_ablation", None)
-    assert schedules.colours(frame, None) == {} and schedules.colours_of_trainings(frame, None) == {}
+def test_trainings_for_one_path_keep_different_colours() -> None:
+    frame = analysis.load("p_latent", None)
+    assert len(schedules.colours(frame, None)) == 1 and not schedules.colours_of_trainings(frame, None)
+    drawn = figures.draw(frame, None)["training"]
+    assert len({str(line.get_color()) for line in drawn.axes[0].lines}) == len(drawn.axes[0].lines) == 4
 
 
 def test_a_search_compares_trials() -> None:

@@ -1,6 +1,7 @@
 """Parquet files as the Hugging Face hub ships them: every image once with its class, and what is wrong in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -215,6 +216,32 @@ from lf.data import parquet
 place = Path({str(tmp_path)!r})
 parquet.unpack(parquet.find(str(place / "x.parquet")).columns, place)
 assert parquet.read(place, 0, 77) == bytes([77]) * 500_000
+assert pyarrow.default_memory_pool().max_memory() < 40e6, pyarrow.default_memory_pool().max_memory()
+"""
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_a_page_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [bytes(5000)] * 8}), tmp_path / "x.parquet", use_dictionary=False,
+                   compression="none")  # fmt: skip
+    content, claimed = (tmp_path / "x.parquet").read_bytes(), b"\xfe\xff\xff\xff\x0f"  # 2³¹ - 1
+    sizes = re.match(rb"PAR1\x15\x00\x15(.+?)\x15\1\x2c", content, re.S)  # of the page: unpacked, and as it lies there
+    assert sizes
+    begin, longer = sizes.end() - 1, len(claimed) - len(sizes[1])
+    false = content[: begin - len(sizes[1])] + claimed + content[begin : begin + 99] + content[begin + 99 + longer :]
+    (tmp_path / "x.parquet").write_bytes(false)
+    check = f"""
+import pyarrow
+from pathlib import Path
+from lf.core.errors import UserError
+from lf.data import parquet
+place = Path({str(tmp_path)!r})
+try:
+    parquet.unpack(parquet.find(str(place / "x.parquet")).columns, place)
+except UserError as error:
+    assert "x.parquet: cannot be read as parquet: " in str(error) and "than expected (2147483647)" in str(error), error
+else:
+    raise SystemExit("read")
 assert pyarrow.default_memory_pool().max_memory() < 40e6, pyarrow.default_memory_pool().max_memory()
 """
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -25,6 +25,7 @@ COMMANDS = (
     "lf.train", "lf.train_tokenizer", "lf.sample", "lf.evaluate", "lf.convert", "lf.runs", "lf.data.prepare",
     "lf.encoders.cache", "lf.encoders.whiten", "lf.metrics.make_reference",
     "sweeps.launch", "sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry", "sweeps.guidance",
+    "sweeps.completion",
     "analysis", "analysis.export", "analysis.tables", "analysis.figures", "analysis.findings", "analysis.probe",
     "analysis.report", "analysis.notebooks", "benchmarks",
 )  # fmt: skip
@@ -95,6 +96,7 @@ def own(line: str) -> list[str] | None:
     """Module and words of a command of this project; None for any other line."""
     words = shlex.split(line, comments=True)
     words = words[1:] if words[0] == "time" else words
+    words = words[: words.index(">")] if ">" in words else words
     if words[0] not in ("python", "torchrun") or "-m" not in words:
         return None
     module, *rest = words[words.index("-m") + 1 :]

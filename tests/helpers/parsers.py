@@ -164,6 +164,7 @@ PARSERS: dict[str, Callable[[list[str]], None]] = {
     "sweeps.launch": _launch,
     **{name: _of_a_sweep(name) for name in ("sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry")},
     "sweeps.guidance": _guidance,
+    "sweeps.completion": lambda words: void(command("sweeps.completion").words().parse_args(words)),
     "analysis": lambda words: void(Parser("`python -m analysis`").parse_args(words)),
     **{f"analysis.{name}": _analysis for name in ("export", "tables", "figures", "findings", "probe")},
     "analysis.report": lambda words: _analysis(words, optional=True),

@@ -64,7 +64,7 @@ def test_a_job_that_dies_before_it_begins_is_tried_so_often_and_no_more(place: P
     assert not place.attempts(trained) and not place.there(trained) and not place.there(evaluated)
     assert len(list((place.runs / "jobs" / "log").glob("*_submission.sh"))) == 4
     said = place.status("mine")
-    for line in (r"^0 +\w{8} +failed +train", r"^1 +\w{8} +blocked +evaluate"):
+    for line in (r"^0 +\w{6} +failed +train", r"^1 +\w{6} +blocked +evaluate"):
         assert re.search(line, said, re.M), said
 
 
