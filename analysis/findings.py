@@ -7,12 +7,14 @@ A difference is more than the spread if it has the same sign in every seed and i
 """
 
 import json
+from typing import Any
 
 import pandas as pd
 
+from analysis import specialisation
 from analysis.figures import probe
 from analysis.folders import source
-from analysis.protocol import comparable
+from analysis.protocol import begun, comparable, spent
 from analysis.scores import (
     KINDS,
     best_row,
@@ -22,6 +24,8 @@ from analysis.scores import (
     header,
     label_text,
     labels,
+    of_orders,
+    over_seeds,
     path_label,
     scores,
     sign,
@@ -43,19 +47,39 @@ def findings(frame: pd.DataFrame) -> list[str]:
         return [meant_nothing]
     if "trial" in labels(frame):
         return searched(frame)
+    if of_orders(frame):
+        return specialisation.findings(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
-    return told + (attributed(frame) if "given" in labels(frame) else []) + probe.findings(frame)
+    return told + (attributed(frame) if "given" in labels(frame) else []) + _unequal(frame) + probe.findings(frame)
+
+
+def _unequal(frame: pd.DataFrame) -> list[str]:
+    """A sentence that budgets differ, if some networks are specialised and others trained from scratch."""
+    parts = {kind: part for kind, part in frame.groupby(begun(frame))}
+    if len(parts) < 2:
+        return []
+    counts = {kind: part[part.seed == part.seed.min()].evaluation_id.nunique() for kind, part in parts.items()}
+    return [
+        f"Budgets are not equal: {counts['trunk']} of {sum(counts.values())} cells are of specialised networks, of "
+        f"{spent(parts['trunk'])}, the others of {spent(parts['scratch'])} from scratch."
+    ]
 
 
 def smoke(frame: pd.DataFrame) -> str:
     """A sentence that the numbers mean nothing, if they are those of a smoke run; else empty."""
     least: dict[str, int] = {}
     for kind, key in (("budget", "steps"), ("protocol", "n")):
-        least[key] = min((json.loads(text)[key] or 0 for text in frame[kind].dropna().unique()), default=MEANT)
+        found = [json.loads(text) for text in frame[kind].dropna().unique()]
+        least[key] = min(((one[key] or 0) + _before(one) for one in found), default=MEANT)
     if "budget=smoke" not in frame.attrs["words"] and min(least.values()) >= MEANT:
         return ""
     told = f"{least['steps']:,} steps of training and {least['n']:,} images"
     return f"A smoke run, {told}: it shows that everything runs, and its numbers mean nothing."
+
+
+def _before(budget: dict[str, Any]) -> int:
+    """The steps of the trunk that a training began with."""
+    return int(budget.get("init", {}).get("steps", 0))
 
 
 def comparisons(frame: pd.DataFrame) -> list[str]:
@@ -78,8 +102,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
             first, last = ranked[0], ranked[-1]
             gain = (sign(score) * (seeds[last] - seeds[first])).dropna()
             lines.append(
-                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(seeds[first])}, "
-                f"worst with {last}, {_spread(seeds[last])}; apart by {_spread(gain)}{_clear(gain)}."
+                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {over_seeds(seeds[first])}, "
+                f"worst with {last}, {over_seeds(seeds[last])}; apart by {over_seeds(gain)}{_clear(gain)}."
             )
     if len(tokenizers(cells)):
         lines.append(_reconstruction(tokenizers(cells), score))
@@ -109,8 +133,8 @@ def attributed(frame: pd.DataFrame) -> list[str]:
         degree = f" and noise {noise:g}" if noise else ""
         lines.append(
             f"Real latents {latent} given instead of generated ones{degree}: {header(score, frame)} "
-            f"{_spread(given[score])} instead of {_spread(drawn[score])}; of what is above the floor "
-            f"({drawn[f'real_{score}'].mean():.2f}), {_spread(share)} % is the plan's, the rest the rendering's."
+            f"{over_seeds(given[score])} instead of {over_seeds(drawn[score])}; of what is above the floor "
+            f"({drawn[f'real_{score}'].mean():.2f}), {over_seeds(share)} % is the plan's, the rest the rendering's."
         )
     return lines
 
@@ -139,7 +163,7 @@ def _reconstruction(cells: pd.DataFrame, score: str) -> str:
     by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in cells.groupby("seed")]
     return (
         f"Over {cells.training_id.nunique() // cells.seed.nunique()} tokenizers the PSNR of what they reconstruct and "
-        f"the {header(score, cells)} of what is generated have a rank correlation of {_spread(pd.Series(by_seed))}."
+        f"the {header(score, cells)} of what is generated have a rank correlation of {over_seeds(pd.Series(by_seed))}."
     )
 
 
@@ -157,13 +181,16 @@ def order(frame: pd.DataFrame) -> list[str]:
     where = [path_label(path, alpha) for path, alpha in zip(frame.path, frame.alpha, strict=True)]
     cells = frame.assign(where=where).dropna(subset=["fd"])
     lines = []
-    trained, jit = (cells[cells.model == model].set_index("seed").fd for model in ("cascaded", "pixel_only"))
+    rows = [cells[cells.model == model] for model in ("cascaded", "pixel_only")]
+    trained, jit = (part.set_index("seed").fd for part in rows)
     if len(trained) and len(jit):
         ratio = (trained / jit).dropna()
+        budgets = [spent(part) for part in rows]
+        budget = "equal budget" if len({*budgets}) == 1 else f"{budgets[0]} against {budgets[1]}"
         each = f"; {'' if ratio.max() < 1 else 'not '}better in every seed" if len(ratio) > 1 else ""
         lines.append(
-            f"Trained for its order (cascaded) against pixels alone (JiT), equal budget: {_spread(trained)} against "
-            f"{_spread(jit)}, a ratio of {_spread(ratio)}{each}."
+            f"Trained for its order (cascaded) against pixels alone (JiT), {budget}: {over_seeds(trained)} against "
+            f"{over_seeds(jit)}, a ratio of {over_seeds(ratio)}{each}."
         )
     independent = cells[cells.model == "independent"]
     lines += [_orders(latent, part) for latent, part in independent.groupby("latent", sort=False)]
@@ -185,8 +212,8 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
     best, other = _best(first), _best(later)
     gain = fd[other] - fd[best]
     text += (
-        f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
-        f"latent-first gains {_spread(gain)}{_clear(gain)}"
+        f"; best latent-first path ({best}) {over_seeds(fd[best])}, best pixels-first ({other}) "
+        f"{over_seeds(fd[other])}: latent-first gains {over_seeds(gain)}{_clear(gain)}"
     )
     if "agreement" in cells:
         agree = cells.groupby("where").agreement.mean()
@@ -196,10 +223,6 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
 
 def _best(cells: pd.DataFrame) -> str:
     return str(cells.groupby("where").fd.mean().idxmin())
-
-
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else " (one seed)")
 
 
 def main(argv: list[str]) -> None:

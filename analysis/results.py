@@ -114,6 +114,8 @@ def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict
 def _config(file: Path, kind: str) -> dict[str, Any]:
     """A flat config; with several latents, also the names of the streams in their order."""
     config = _read(file)
+    if begun := config.get("contents", {}).get("init.name"):
+        config["init"]["name"] = begun  # not its path
     latents = [latent["name"] for latent in config.get("latents", ())]
     return dict(flat(config, f"{kind}.")) | ({f"{kind}.streams": stream_names(latents)} if len(latents) > 1 else {})
 
@@ -233,13 +235,13 @@ def _committed(sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None
 
 def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
     trained, scored = (read(kind, cell[f"{kind}_id"], "row.json") for kind in ("training", "evaluation"))
-    budget = read("training", cell["training_id"], "config.json")
+    config = read("training", cell["training_id"], "config.json")
     hidden = {*Evaluation.model_fields, "seconds"}
     scores = {k: v for k, v in scored.items() if isinstance(v, float) and k not in hidden}
     return cell | {
         **scores,
         "protocol": json.dumps(_protocol(scored), sort_keys=True) if scored else None,
-        "budget": json.dumps({k: budget.get(k) for k in BUDGET}, sort_keys=True) if budget else None,
+        "budget": json.dumps(_budget(config, read), sort_keys=True) if config else None,
         "n": scored.get("n"),
         "score": scored.get("score"),
         "seconds": scored.get("seconds"),
@@ -250,6 +252,16 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
         "machine": scored.get("machine"),
         **({"data": scored["data"]} if ":" in scored.get("data", "") else {}),
     }
+
+
+def _budget(config: Mapping[str, Any], read: Any) -> dict[str, Any]:
+    """What was trained; of a warm start also ``init``: the trunk's identity and weights and, if known, its training."""
+    told = {k: config.get(k) for k in BUDGET}
+    if name := config.get("contents", {}).get("init.name"):
+        trunk = read("training", name, "config.json")
+        known = {"steps": trunk["steps"], "schedule": trunk["schedule"]["name"]} if trunk else {}
+        told["init"] = {"name": name, "weights": config["init"]["weights"], **known}
+    return told
 
 
 def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:
