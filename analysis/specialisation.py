@@ -126,12 +126,12 @@ def findings(frame: pd.DataFrame) -> list[str]:
 def _asked(frame: pd.DataFrame, short: pd.DataFrame) -> str:
     """The criterion of the question, with the numbers that meet it or do not."""
     asked = (
-        f"at {SHARE:.0%} of the steps a Kendall's τ of at least {TAU:g} with trainings from scratch, and a regret of "
-        "at most the spread over seeds"
+        f"At {SHARE:.0%} of the steps, a Kendall's τ of at least {TAU:g} with trainings from scratch, and a regret of "
+        "at most the spread over seeds, were asked beforehand"
     )
     at, spread = short[(short.share - SHARE).abs() < CLOSE], seed_spread(frame)
     if at.empty or at.tau.isna().all():
-        return f"Asked beforehand was {asked}: open, since no seed has τ at this share."
+        return f"{asked}: open, since no seed has τ at this share."
     high, low = at.tau.mean() >= TAU - CLOSE, at.regret.mean() <= spread + CLOSE
     rows = at_share(frame)
     whole = rows[scores(frame)[0]].notna()[rows.training != ON].all()
@@ -140,9 +140,14 @@ def _asked(frame: pd.DataFrame, short: pd.DataFrame) -> str:
     margin = f"{spread:.2f}" if spread == spread else "unknown with one seed"
     each = f" (τ {_each(at, 'tau')}; regret {_each(at, 'regret')})" if len(at) > 1 else ""
     return (
-        f"Asked beforehand was {asked}: {verdict}. τ is {over_seeds(at.tau)}, the regret in "
-        f"{header(scores(frame)[0], frame)[:-2]} {over_seeds(at.regret)}, the spread {margin}{each}."
+        f"{asked}: {verdict}. τ is {_told(at.tau)}, the regret in {header(scores(frame)[0], frame)[:-2]} "
+        f"{_told(at.regret)}, the spread {margin}{each}."
     )
+
+
+def _told(values: pd.Series) -> str:
+    known = values.dropna()
+    return over_seeds(known) if len(known) else "undefined"
 
 
 def _each(at: pd.DataFrame, name: str) -> str:
@@ -156,7 +161,7 @@ def _shares(frame: pd.DataFrame, short: pd.DataFrame) -> str:
     for share, part in short.groupby("share"):
         ratio = cost.get(share, float("nan"))
         ratio_told = f"{ratio:.0%}" if ratio == ratio else "unknown"
-        parts.append(f"{share:.0%}: {over_seeds(part.tau)}, {over_seeds(part.regret)}, {ratio_told}")
+        parts.append(f"{share:.0%}: {_told(part.tau)}, {_told(part.regret)}, {ratio_told}")
     return (
         "By share of the steps, τ, regret, and the steps of the trunk and all short trainings over those of "
         f"{orders} whole ones: {'; '.join(parts)}."
@@ -189,14 +194,17 @@ def _seeds(frame: pd.DataFrame) -> str:
 def _flat(frame: pd.DataFrame) -> str:
     """The control with latents for which order should hardly matter."""
     flat, main = flatness(frame, SHARE), main_latent(frame)
-    parts = [f"{(100 * flat[name].dropna()).pipe(over_seeds)} % with {name}" for name in flat if name != main]
-    if not parts:
+    parts = [f"{_percent(flat[name])} with {name}" for name in sorted(flat, key=lambda name: name == main)]
+    if {*flat} <= {main}:
         return ""
-    other = f", {over_seeds(100 * flat[main].dropna())} % with {main}" if main in flat else ""
     return (
-        "Control, a latent for which order should hardly matter: best and worst order after "
-        f"{SHARE:.0%} are apart by {', '.join(parts)}{other} (of their mean)."
+        "Control, a latent for which order should hardly matter: after "
+        f"{SHARE:.0%} best and worst order differ, of the mean, by {', by '.join(parts)}."
     )
+
+
+def _percent(values: pd.Series) -> str:
+    return f"{values.mean():.0%}" + (f" ± {values.std():.0%}" if values.notna().sum() > 1 else " (one seed)")
 
 
 def _trunk(frame: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -206,7 +214,7 @@ def _trunk(frame: pd.DataFrame, found: pd.DataFrame) -> str:
         return ""
     return (
         f"Control, more steps alone: the trunk, trained on for {SHARE:.0%} and sampled along the same paths, has a τ "
-        f"of {over_seeds(at.tau)}, a regret of {over_seeds(at.regret)}, and mean scores from {_range(frame, ON, SHARE)}."
+        f"of {_told(at.tau)}, a regret of {_told(at.regret)}, and mean scores from {_range(frame, ON, SHARE)}."
     )
 
 

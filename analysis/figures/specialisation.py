@@ -7,12 +7,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator
 
 from analysis.figures.style import MARKERS, STYLES
 from analysis.scores import header, scores
 from analysis.specialisation import ON, SHARE, SHORT, TAU, WHOLE, by_order, main_latent, seed_spread, transfer
 
+APART = 0.03  # of a share: between orders, so that no bar hides another
 LAYOUT: list[Any] = [["scores", "pairs", "tau"], ["scores", "pairs", "regret"]]
 ASKED: dict[str, Any] = {"linestyle": ":", "color": "0.3", "linewidth": 1}
 KINDS: dict[str, dict[str, Any]] = {SHORT: {"color": "k", "marker": "o"}, ON: {"color": "0.6", "marker": "s"}}
@@ -59,8 +60,7 @@ def _shares(frame: pd.DataFrame, training: str) -> list[float]:
 
 def _axis_of_shares(ax: Axes, shares: list[float]) -> None:
     ax.set_xscale("log")
-    ax.set_xticks(shares)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
     ax.xaxis.set_minor_locator(NullLocator())
     if shares:
         ax.set_xlim(min(shares) / 1.3, max(shares) * 1.3)
@@ -70,30 +70,36 @@ def _by_share(ax: Axes, frame: pd.DataFrame, styles: Mapping[str, dict[str, Any]
     """One line an order over the shares; at the right end, from scratch; mean ± sd over seeds."""
     shares, whole = _shares(frame, SHORT), by_order(frame, WHOLE)
     tables = [by_order(frame, SHORT, share) for share in shares]
-    for order, style in styles.items():
+    for i, (order, style) in enumerate(styles.items()):
+        apart = 1 + APART * (i - (len(styles) - 1) / 2)
         known = [table[order] if order in table else pd.Series(dtype=float) for table in tables]
         mean, sd = [column.mean() for column in known], [column.std() for column in known]
-        ax.errorbar(shares, mean, pd.Series(sd, dtype=float).fillna(0), label=order, **style, **BAR)
+        ax.errorbar(
+            [share * apart for share in shares], mean, pd.Series(sd, dtype=float).fillna(0), label=order, **style, **BAR
+        )
         if order in whole and whole[order].notna().any():
             end = style | {"linestyle": "none"}
-            ax.errorbar([1], whole[order].mean(), whole[order].std() if len(whole) > 1 else 0, **end, **BAR)
+            ax.errorbar([apart], whole[order].mean(), _bar(whole[order]), **end, **BAR)
     _axis_of_shares(ax, [*shares, 1.0])
-    ax.set(xlabel="steps, of those from scratch", ylabel=header(scores(frame)[0], frame), yscale="log")
+    ax.set(xlabel="steps, of those from scratch", ylabel=header(scores(frame)[0], frame))
     ax.set_title("specialised; at 100 %: from scratch", fontsize=9)
 
 
 def _pairs(ax: Axes, frame: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> None:
     """One point an order: short against from scratch; hollow: the trunk trained on."""
-    whole = by_order(frame, WHOLE)
-    for training, hollow in ((SHORT, {}), (ON, {"markerfacecolor": "none", "alpha": 0.6})):
-        short = by_order(frame, training, SHARE)
-        for order, style in styles.items():
-            if order in short and order in whole:
-                x, y = short[order], whole[order]
-                style = style | {"linestyle": "none"} | hollow
-                ax.errorbar(x.mean(), y.mean(), _bar(y), _bar(x), **style, **BAR)
-    ends = [f(*ax.get_xlim(), *ax.get_ylim()) for f in (min, max)]
-    ax.plot(ends, ends, zorder=0, **ASKED)
+    whole, short, on = by_order(frame, WHOLE), by_order(frame, SHORT, SHARE), by_order(frame, ON, SHARE)
+    ends: list[float] = []
+    for order, style in styles.items():
+        if order in whole:
+            y = whole[order]
+            if order in on:
+                ax.plot(on[order].mean(), y.mean(), **style, markersize=BAR["markersize"], markerfacecolor="none")
+            if order in short:
+                x = short[order]
+                ax.errorbar(x.mean(), y.mean(), _bar(y), _bar(x), **style | {"linestyle": "none"}, **BAR)
+                ends += [end for end in (x.mean(), y.mean()) if end == end]
+    if ends:
+        ax.plot([min(ends), max(ends)], [min(ends), max(ends)], zorder=0, **ASKED)
     ax.set(xlabel=f"{header(scores(frame)[0], frame)} after {SHARE:.0%} of the steps", ylabel="from scratch")
     ax.set_title(f"{SHARE:.0%} against from scratch", fontsize=9)
 
