@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.protocol import caption, data_of, floor
-from analysis.scores import SCORES, header, kinds, labels, scores
+from analysis.scores import SCORES, header, kinds_of, labels, scores
 from analysis.tables import bold
 
 STAR = "★ "
@@ -113,7 +113,7 @@ def rules(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     said += [f"± is the standard deviation over {seeds} training seeds."] if seeds > 1 else []
     if table.map(lambda text: str(text).startswith(STAR)).to_numpy().any():
         told = bold(frame).replace("Bold:", "★:")
-        said += [told if kinds(frame) else told.replace(" of those guided and labelled alike", "")]
+        said += [told if kinds_of(frame) else told.replace(" of those guided and labelled alike", "")]
     return " ".join(said)
 
 

@@ -25,12 +25,12 @@ from analysis.scores import (
     label_text,
     labels,
     of_orders,
-    over_seeds,
     path_label,
     scores,
     sign,
     tokenizers,
 )
+from analysis.scores import over_seeds as _spread
 from lf.core.cli import run_command
 
 MEANT = 10  # with fewer steps or images, numbers mean nothing
@@ -102,8 +102,8 @@ def comparisons(frame: pd.DataFrame) -> list[str]:
             first, last = ranked[0], ranked[-1]
             gain = (sign(score) * (seeds[last] - seeds[first])).dropna()
             lines.append(
-                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {over_seeds(seeds[first])}, "
-                f"worst with {last}, {over_seeds(seeds[last])}; apart by {over_seeds(gain)}{_clear(gain)}."
+                f"{title}{header(score, frame)} of {len(ranked)} cells best with {first}, {_spread(seeds[first])}, "
+                f"worst with {last}, {_spread(seeds[last])}; apart by {_spread(gain)}{_clear(gain)}."
             )
     if len(tokenizers(cells)):
         lines.append(_reconstruction(tokenizers(cells), score))
@@ -133,8 +133,8 @@ def attributed(frame: pd.DataFrame) -> list[str]:
         degree = f" and noise {noise:g}" if noise else ""
         lines.append(
             f"Real latents {latent} given instead of generated ones{degree}: {header(score, frame)} "
-            f"{over_seeds(given[score])} instead of {over_seeds(drawn[score])}; of what is above the floor "
-            f"({drawn[f'real_{score}'].mean():.2f}), {over_seeds(share)} % is the plan's, the rest the rendering's."
+            f"{_spread(given[score])} instead of {_spread(drawn[score])}; of what is above the floor "
+            f"({drawn[f'real_{score}'].mean():.2f}), {_spread(share)} % is the plan's, the rest the rendering's."
         )
     return lines
 
@@ -163,7 +163,7 @@ def _reconstruction(cells: pd.DataFrame, score: str) -> str:
     by_seed = [part[["psnr", score]].corr("spearman").iloc[0, 1] for _, part in cells.groupby("seed")]
     return (
         f"Over {cells.training_id.nunique() // cells.seed.nunique()} tokenizers the PSNR of what they reconstruct and "
-        f"the {header(score, cells)} of what is generated have a rank correlation of {over_seeds(pd.Series(by_seed))}."
+        f"the {header(score, cells)} of what is generated have a rank correlation of {_spread(pd.Series(by_seed))}."
     )
 
 
@@ -189,8 +189,8 @@ def order(frame: pd.DataFrame) -> list[str]:
         budget = "equal budget" if len({*budgets}) == 1 else f"{budgets[0]} against {budgets[1]}"
         each = f"; {'' if ratio.max() < 1 else 'not '}better in every seed" if len(ratio) > 1 else ""
         lines.append(
-            f"Trained for its order (cascaded) against pixels alone (JiT), {budget}: {over_seeds(trained)} against "
-            f"{over_seeds(jit)}, a ratio of {over_seeds(ratio)}{each}."
+            f"Trained for its order (cascaded) against pixels alone (JiT), {budget}: {_spread(trained)} against "
+            f"{_spread(jit)}, a ratio of {_spread(ratio)}{each}."
         )
     independent = cells[cells.model == "independent"]
     lines += [_orders(latent, part) for latent, part in independent.groupby("latent", sort=False)]
@@ -212,8 +212,8 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
     best, other = _best(first), _best(later)
     gain = fd[other] - fd[best]
     text += (
-        f"; best latent-first path ({best}) {over_seeds(fd[best])}, best pixels-first ({other}) "
-        f"{over_seeds(fd[other])}: latent-first gains {over_seeds(gain)}{_clear(gain)}"
+        f"; best latent-first path ({best}) {_spread(fd[best])}, best pixels-first ({other}) {_spread(fd[other])}: "
+        f"latent-first gains {_spread(gain)}{_clear(gain)}"
     )
     if "agreement" in cells:
         agree = cells.groupby("where").agreement.mean()

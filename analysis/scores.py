@@ -50,7 +50,7 @@ def of_orders(frame: pd.DataFrame) -> bool:
     return {*ORDERS} <= {*labels(frame)}
 
 
-def kinds(frame: pd.DataFrame) -> list[str]:
+def kinds_of(frame: pd.DataFrame) -> list[str]:
     """The labels of which rows must have the same values to be ranked against each other."""
     names = [*(name for name in ORDERS if name != "order"), *KINDS] if of_orders(frame) else KINDS
     return [name for name in names if name in labels(frame)]

@@ -21,7 +21,7 @@ from analysis.scores import (
     by_seed,
     clear,
     header,
-    kinds,
+    kinds_of,
     label_text,
     labels,
     of_orders,
@@ -112,19 +112,20 @@ def best(shown: pd.DataFrame, name: str, alike: Sequence[str] = KINDS) -> set[ob
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of cells that are ranked against each other (`kinds`), by every score: the differences, seed by seed.
+    """All pairs of cells that are ranked against each other (`kinds_of`): the differences by every score, seed by seed.
 
     Columns: ``score``, the common labels, ``better``, ``worse``, ``ahead`` and ``sd`` (mean and standard
     deviation of the difference over seeds), ``seeds``, and whether it is `clear`. Needs more than one seed.
     """
-    alike, found = kinds(frame), []
+    kinds = kinds_of(frame)
+    found = []
     for score in scores(frame):
-        for values, part in frame.groupby(alike, sort=False) if alike else [((), frame)]:
-            table = sign(score) * by_seed(part.dropna(subset=[score]), score, alike)
+        for values, part in frame.groupby(kinds, sort=False) if kinds else [((), frame)]:
+            table = sign(score) * by_seed(part.dropna(subset=[score]), score, kinds)
             for better, worse in combinations(table.mean().sort_values().index, 2):
                 gain = (table[worse] - table[better]).dropna()
                 if len(gain) > 1:
-                    told = {"score": score, **dict(zip(alike, values, strict=True)), "better": better, "worse": worse}
+                    told = {"score": score, **dict(zip(kinds, values, strict=True)), "better": better, "worse": worse}
                     numbers = {"ahead": gain.mean(), "sd": gain.std(), "seeds": len(gain), "clear": clear(gain)}
                     found.append(told | numbers)
     return pd.DataFrame(found)
@@ -141,7 +142,7 @@ def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFram
     if not (shown.seeds == frame.seed.nunique()).all():
         text["seeds"] = shown.seeds.astype(str)
     for name in scores(frame):
-        digits, winners = SCORES[name][0], best(shown, name, kinds(frame))
+        digits, winners = SCORES[name][0], best(shown, name, kinds_of(frame))
         text[header(name, frame)] = [
             "missing" if pd.isna(m) else (bold if i in winners else str)(_spread(m, s, digits))
             for i, m, s in zip(shown.index, shown[name], shown[f"{name}_sd"], strict=True)

@@ -13,7 +13,6 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis.figures.style import MARKERS, STYLES, subplots
-from analysis.protocol import begun
 from analysis.results import configs, define, nested
 from analysis.scores import path_label
 from lf import schedules
@@ -84,10 +83,9 @@ def curve_of(schedule: Schedule) -> str:
 def colours(frame: pd.DataFrame, runs: Path | None) -> dict[str, Any]:
     """The colour of each path of the sweep (`curve_of`), the same in all figures: from violet to green in their order.
 
-    Empty for committed rows without a trunk: figures of earlier versions keep the colours they had.
+    Empty for committed rows, whose figures keep the colours they had.
     """
-    coloured = frame.attrs["runs"] or (begun(frame) == "trunk").any()
-    found = [one.schedule for one in followed(frame, runs).values()] if coloured else []
+    found = [one.schedule for one in followed(frame, runs).values()] if frame.attrs["runs"] else []
     several = [schedule for schedule in found if schedule.streams > 1]
     alone = {curve_of(schedule): ALONE for schedule in found if schedule.streams == 1}
     shades = sns.color_palette("viridis", as_cmap=True)

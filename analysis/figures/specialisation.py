@@ -1,6 +1,7 @@
 """Figure of the question `specialisation`: do short trainings rank the orders as trainings from scratch do?"""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from analysis.figures import schedules
 from analysis.figures.style import MARKERS, STYLES
 from analysis.scores import header, scores
 from analysis.specialisation import ON, SHARE, SHORT, TAU, WHOLE, by_order, main_latent, seed_spread, transfer
@@ -20,19 +22,19 @@ KINDS: dict[str, dict[str, Any]] = {SHORT: {"color": "k", "marker": "o"}, ON: {"
 BAR: dict[str, Any] = {"capsize": 2, "markersize": 5, "linewidth": 1.2}
 
 
-def short_against_whole(frame: pd.DataFrame, colours: Mapping[str, Any]) -> Figure | None:
+def short_against_whole(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     """Scores by share of the steps, short against whole trainings, and how well the short ones predict the others.
 
     Args:
         frame: the question's rows.
-        colours: colour of a training's path, by training id, where all figures share one.
+        runs: the run store; None: read configs in ``results/``.
 
     Returns:
         The figure; None if nothing is scored, or no order is trained from scratch.
     """
     if not scores(frame) or main_latent(frame) is None:
         return None
-    styles = _styles(frame, colours)
+    styles = _styles(frame, runs)
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
     axes = figure.subplot_mosaic(LAYOUT, width_ratios=[1.25, 1.1, 1])
     _by_share(axes["scores"], frame, styles)
@@ -43,13 +45,17 @@ def short_against_whole(frame: pd.DataFrame, colours: Mapping[str, Any]) -> Figu
     return figure
 
 
-def _styles(frame: pd.DataFrame, colours: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each order of the main latent."""
+def _styles(frame: pd.DataFrame, runs: Path | None) -> dict[str, dict[str, Any]]:
+    """Marker and line of each order of the main latent, and the colour of its path, where all figures share one."""
+    known = schedules.colours(frame, runs)
     found: dict[str, dict[str, Any]] = {}
     rows = frame[frame.latent == main_latent(frame)]
     for i, (order, part) in enumerate(rows.groupby("order", sort=False)):
-        own = [colours[name] for name in part[part.training != ON].training_id if name in colours]
-        colour = own[0] if own else sns.color_palette("colorblind")[i % 10]
+        begun = part[part.training != ON].dropna(subset=["protocol"])
+        curves = [
+            schedules.curve_of(one.schedule) for one in schedules.trained(begun, runs).values() if one.schedule.has_path
+        ]
+        colour = next((known[curve] for curve in curves if curve in known), sns.color_palette("colorblind")[i % 10])
         found[str(order)] = {"color": colour, "marker": MARKERS[i % 8], "linestyle": STYLES[i % 4]}
     return found
 

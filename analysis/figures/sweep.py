@@ -44,7 +44,7 @@ def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None
     if {"alpha", "latent", "model"} <= {*labels(frame)}:
         made["alpha"] = scores.score_against_alpha(frame, trained)
     elif of_orders(frame):
-        made["specialisation"] = specialisation.short_against_whole(frame, trained)
+        made["specialisation"] = specialisation.short_against_whole(frame, runs)
     else:
         numbers = scores.axes_of(frame) and "psnr" not in frame
         made["scores"] = scores.score_against_numbers(frame) if numbers else scores.score_by_name(frame)
