@@ -118,9 +118,11 @@ def findings(frame: pd.DataFrame) -> list[str]:
     found = transfer(frame)
     short = found[found.training == SHORT]
     if short.empty:
-        return ["No two orders have a score of a short training and one from scratch: nothing is compared yet.", *gaps]
-    told = [_asked(frame, short), _shares(frame, short), _levels(frame)]
-    return [line for line in (*told, _seeds(frame), _flat(frame), _trunk(frame, found)) if line] + gaps
+        told = ["No two orders have a score of a short training and one from scratch: nothing is compared yet."]
+    else:
+        told = [_asked(frame, short), _shares(frame, short)]
+    told += [_levels(frame), _seeds(frame), _flat(frame), _trunk(frame, found)]
+    return [line for line in told if line] + gaps
 
 
 def _asked(frame: pd.DataFrame, short: pd.DataFrame) -> str:
