@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import results
-from analysis.protocol import FROM
+from analysis.results import FROM
 from lf.config import Training
 from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError

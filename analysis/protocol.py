@@ -6,13 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import GIVEN, flat
+from analysis.results import FROM, GIVEN, flat
 from lf.core.errors import UserError, few
 
 QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema", "init"}
 """Settings that may differ between the cells of a sweep; all others must be the same in all rows of a table."""
 NAMED = 4  # most rows of one kind that an error lists
-FROM = "from=trunk"  # word of a launch whose networks are specialised
 AVERAGES = {"ema": "averaged weights", "raw": "weights"}
 
 

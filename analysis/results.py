@@ -28,6 +28,7 @@ PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solv
             "shift", "guidance", "dtype", "seed")  # fmt: skip
 GIVEN = ("given", "given_data")  # only in rows of images of which streams were given
 BUDGET = ("steps", "batch", "lr", "network", "ema")
+FROM = "from=trunk"  # word of a launch whose networks are specialised
 CURVE = 80  # exported points of a training curve
 
 
