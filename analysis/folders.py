@@ -66,9 +66,11 @@ def report_folder(frame: pd.DataFrame) -> Path:
 
 def measured(frame: pd.DataFrame) -> list[Path]:
     """The files of `analysis.probe` for a sweep: that of its run store, and the committed one."""
-    places = [results.committed(frame.attrs["sweep"])]
-    if frame.attrs["runs"]:  # earlier versions named the folder by the question alone
-        places = [report_folder(frame), Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"], *places]
+    places = [results.committed(committed_name(frame))]
+    if frame.attrs["runs"]:
+        if FROM not in frame.attrs["words"]:  # earlier versions named the folder by the question alone
+            places.insert(0, Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"])
+        places.insert(0, report_folder(frame))
     return [file for place in dict.fromkeys(places) if (file := place / "measured.safetensors").exists()]
 
 

@@ -9,7 +9,7 @@ import pytest
 from made import made
 
 import analysis
-from analysis import export, figures, findings, protocol, results, tables
+from analysis import export, figures, findings, folders, protocol, results, tables
 from lf.core.errors import UserError
 
 matplotlib.use("agg")
@@ -79,6 +79,15 @@ def test_seeds_of_a_cell_have_trunks_of_their_own_but_of_one_training(
     with pytest.raises(UserError, match=refused):
         protocol.comparable(frame.assign(budget=changed.where(frame.seed == 2, frame.budget)))
     protocol.comparable(frame.assign(budget=changed.where(frame.p_latent == 0.4, frame.budget)))
+
+
+def test_what_was_probed_of_networks_from_scratch_is_not_theirs(tmp_path: Path) -> None:
+    for words, found in ((["seeds=[0,1,2]"], True), (WORDS, False)):
+        frame = analysis.load("p_latent", made(tmp_path, "p_latent", words=words))
+        probed = tmp_path / "reports" / "p_latent" / "measured.safetensors"
+        probed.parent.mkdir(parents=True, exist_ok=True)
+        probed.touch()
+        assert (probed in folders.measured(frame)) == found
 
 
 def test_they_are_committed_beside_those_from_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
