@@ -3,8 +3,8 @@
 import pandas as pd
 
 from analysis.protocol import caption, data_of, floor
-from analysis.scores import KINDS, SCORES, header, labels, scores
-from analysis.tables import BOLD
+from analysis.scores import SCORES, header, kinds_of, labels, scores
+from analysis.tables import bold
 
 STAR = "★ "
 SETTLED = (
@@ -30,6 +30,12 @@ SEE = {
     "pixels, to the left the pixels are. A line that slopes says that the order matters for this latent, a flat one "
     "that it does not. The horizontal lines are networks trained for one order alone.",
     "scores": "{score} of every cell.",
+    "specialisation": "Left: {score} of every order against the share of the steps; at the right end, trained from "
+    "scratch. Middle: the short trainings against those from scratch; orders that rise together are ranked alike, on "
+    "the dotted diagonal they score alike. Hollow: the trunk, trained on as it was, along the same paths. Right: "
+    "Kendall's τ between the two rankings, and the regret, the score from scratch of the order that the short "
+    "trainings pick, minus the best one's. The dotted lines are what was asked beforehand: a τ above and a regret "
+    "below.",
     "reconstruction": "What the tokenizer keeps of an image against {score} of what is generated. If a better "
     "reconstruction meant a better image, the points would lie on one line.",
     "paths": "The times of two streams along each path, from noise (lower left) to clean (upper right). A path far "
@@ -95,7 +101,7 @@ def to_see(figure: str, frame: pd.DataFrame) -> str:
     """The caption of a figure: what it shows, and what to look for."""
     found = scores(frame)
     text = SEE[figure].format(score=f"{header(found[0], frame)[:-2]} ({_better(found[0])})" if found else "The score")
-    if figure in ("alpha", "scores", "reconstruction"):
+    if figure in ("alpha", "scores", "reconstruction", "specialisation"):
         seeds = frame.seed.nunique()
         spread = f" Bars are ± one standard deviation over {seeds} training seeds: what lies within may be chance."
         text += spread if seeds > 1 else " One training seed does not tell how much of a difference is chance."
@@ -110,9 +116,8 @@ def rules(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     said = [floor(frame), caption(frame)]
     said += [f"± is the standard deviation over {seeds} training seeds."] if seeds > 1 else []
     if table.map(lambda text: str(text).startswith(STAR)).to_numpy().any():
-        alike = [name for name in KINDS if name in labels(frame)]
-        bold = BOLD.replace("Bold:", "★:")
-        said += [bold if alike else bold.replace(" of those guided and labelled alike", "")]
+        told = bold(frame).replace("Bold:", "★:")
+        said += [told if kinds_of(frame) else told.replace(" of those guided and labelled alike", "")]
     return " ".join(said)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import results
-from analysis.folders import arguments, measured
+from analysis.folders import arguments, committed_name, measured
 from analysis.protocol import fields
 from analysis.results import configs, curves, launched, load, samples
 from analysis.scores import best_row
@@ -36,6 +36,8 @@ Row = Mapping[str, Any]
 def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
     """Copies a sweep's results from a run store to ``results/NAME`` of the working folder; returns this folder.
 
+    A launch with ``from=trunk`` is copied to ``results/NAME-trunk``.
+
     What it does not replace stays, such as the images of cells that are not among the new rows.
 
     Args:
@@ -54,7 +56,7 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
     frame = load(sweep, runs)
     if frame.protocol.isna().all():
         raise UserError(f"{sweep}: nothing is done yet in {runs}")
-    folder, (about, rows) = results.RESULTS / sweep, found
+    folder, (about, rows) = results.RESULTS / committed_name(frame), found
     file = folder / "rows.jsonl"
     before = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     lost = losses(before, rows)
@@ -94,8 +96,9 @@ def losses(before: Sequence[Row], rows: Sequence[Row]) -> list[str]:
         changes: dict[str, None] = {}
         for cell in old.keys() & new.keys():
             was, now = (fields(kind, row[kind]) if row.get(kind) else {} for row in (old[cell], new[cell]))
-            keys = was.keys() & now.keys()
-            changes |= {f"{key} {was[key]}→{now[key]}": None for key in keys if was[key] != now[key]}
+            keys = was.keys() & now.keys() | {key for key in was.keys() ^ now.keys() if key.startswith("init.")}
+            values = {key: (was.get(key, "none"), now.get(key, "none")) for key in keys}
+            changes |= {f"{key} {a}→{b}": None for key, (a, b) in values.items() if a != b}
         said += [f"another {kind} ({few(sorted(changes))})"] if changes else []
     return said
 

@@ -9,12 +9,14 @@ power.
 """
 
 import json
+from typing import Any
 
 import pandas as pd
 
+from analysis import specialisation
 from analysis.figures import probe
 from analysis.folders import source
-from analysis.protocol import comparable
+from analysis.protocol import begun, comparable, spent
 from analysis.scores import (
     KINDS,
     best_row,
@@ -24,6 +26,7 @@ from analysis.scores import (
     header,
     label_text,
     labels,
+    of_orders,
     path_label,
     rests_on,
     scores,
@@ -31,6 +34,7 @@ from analysis.scores import (
     tokenizers,
     too_few,
 )
+from analysis.scores import over_seeds as _spread
 from lf.core.cli import run_command
 
 MEANT = 10  # with fewer steps or images, numbers mean nothing
@@ -47,19 +51,39 @@ def findings(frame: pd.DataFrame) -> list[str]:
         return [meant_nothing]
     if "trial" in labels(frame):
         return searched(frame)
+    if of_orders(frame):
+        return specialisation.findings(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)
-    return told + (attributed(frame) if "given" in labels(frame) else []) + probe.findings(frame)
+    return told + (attributed(frame) if "given" in labels(frame) else []) + _unequal(frame) + probe.findings(frame)
+
+
+def _unequal(frame: pd.DataFrame) -> list[str]:
+    """A sentence that budgets differ, if some networks are specialised and others trained from scratch."""
+    parts = {kind: part for kind, part in frame.groupby(begun(frame))}
+    if len(parts) < 2:
+        return []
+    counts = {kind: part[part.seed == part.seed.min()].evaluation_id.nunique() for kind, part in parts.items()}
+    return [
+        f"Budgets are not equal: {counts['trunk']} of {sum(counts.values())} cells are of specialised networks, of "
+        f"{spent(parts['trunk'])}, the others of {spent(parts['scratch'])} from scratch."
+    ]
 
 
 def smoke(frame: pd.DataFrame) -> str:
     """A sentence that the numbers mean nothing, if they are those of a smoke run; else empty."""
     least: dict[str, int] = {}
     for kind, key in (("budget", "steps"), ("protocol", "n")):
-        least[key] = min((json.loads(text)[key] or 0 for text in frame[kind].dropna().unique()), default=MEANT)
+        found = [json.loads(text) for text in frame[kind].dropna().unique()]
+        least[key] = min(((one[key] or 0) + _before(one) for one in found), default=MEANT)
     if "budget=smoke" not in frame.attrs["words"] and min(least.values()) >= MEANT:
         return ""
     told = f"{least['steps']:,} steps of training and {least['n']:,} images"
     return f"A smoke run, {told}: it shows that everything runs, and its numbers mean nothing."
+
+
+def _before(budget: dict[str, Any]) -> int:
+    """The steps of the trunk that a training began with."""
+    return int(budget.get("init", {}).get("steps", 0))
 
 
 def comparisons(frame: pd.DataFrame) -> list[str]:
@@ -167,12 +191,15 @@ def order(frame: pd.DataFrame) -> list[str]:
     where = [path_label(path, alpha) for path, alpha in zip(frame.path, frame.alpha, strict=True)]
     cells = frame.assign(where=where).dropna(subset=["fd"])
     lines = []
-    trained, jit = (cells[cells.model == model].set_index("seed").fd for model in ("cascaded", "pixel_only"))
+    rows = [cells[cells.model == model] for model in ("cascaded", "pixel_only")]
+    trained, jit = (part.set_index("seed").fd for part in rows)
     if len(trained) and len(jit):
         ratio = (trained / jit).dropna()
+        budgets = [spent(part) for part in rows]
+        budget = "equal budget" if len({*budgets}) == 1 else f"{budgets[0]} against {budgets[1]}"
         each = f"; {'' if ratio.max() < 1 else 'not '}better in every seed" if len(ratio) > 1 else ""
         lines.append(
-            f"Trained for its order (cascaded) against pixels alone (JiT), equal budget: {_spread(trained)} against "
+            f"Trained for its order (cascaded) against pixels alone (JiT), {budget}: {_spread(trained)} against "
             f"{_spread(jit)}, a ratio of {_spread(ratio)}{each} ({rests_on((jit - trained).dropna())})."
         )
     independent = cells[cells.model == "independent"]
@@ -206,10 +233,6 @@ def _orders(latent: object, cells: pd.DataFrame) -> str:
 
 def _best(cells: pd.DataFrame) -> str:
     return str(cells.groupby("where").fd.mean().idxmin())
-
-
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else " (one seed)")
 
 
 def main(argv: list[str]) -> None:

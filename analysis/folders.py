@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import results
+from analysis.results import FROM
 from lf.config import Training
 from lf.core.cli import Parser, store_of
 from lf.core.errors import UserError
 
 DATA, SEEDS = str(Training.model_fields["data"].default), [0]  # of a launch without words
+TRUNK = "trunk"  # in names: the networks of the launch are specialised
 MEANING = "run store; by default runs"
 
 
@@ -20,14 +22,16 @@ def report_name(frame: pd.DataFrame) -> str:
     """The name of a report's folder: the question's, and what its launch has other than the default data and seed.
 
     ``order_ablation``; ``order_ablation-digits``; ``order_ablation-photos-3fa2-seeds-0-2-smoke``: images at a path are
-    told by their folder's name and their digest, and a smoke run never replaces a real one.
+    told by their folder's name and their digest, and a smoke run never replaces a real one. Nor do specialised networks
+    replace those from scratch: ``order_ablation-trunk``.
     """
     name = frame.attrs["launch"]
     if not name:  # committed rows, a search, or the evaluations of one training
         return str(frame.attrs["sweep"])
     data = dict.fromkeys(_words(frame))
     seeds = sorted(map(int, frame.seed.unique()))
-    parts = ["+".join(data)] if data and [*data] != [DATA] else []
+    parts = [TRUNK] if FROM in frame.attrs["words"] else []
+    parts += ["+".join(data)] if data and [*data] != [DATA] else []
     if seeds != SEEDS:
         whole = len(seeds) > 1 and seeds == [*range(seeds[0], seeds[-1] + 1)]
         parts += [f"seeds-{seeds[0]}-{seeds[-1]}" if whole else f"seeds-{','.join(map(str, seeds))}"]
@@ -49,6 +53,12 @@ def _words(frame: pd.DataFrame) -> list[str]:
     return found
 
 
+def committed_name(frame: pd.DataFrame) -> str:
+    """The name under which rows of a run store are committed: as they were asked for, specialised ones apart."""
+    name = str(frame.attrs["sweep"])
+    return f"{name}-{TRUNK}" if FROM in frame.attrs["words"] and name == frame.attrs["launch"] else name
+
+
 def report_folder(frame: pd.DataFrame) -> Path:
     """Folder of the report of rows from a run store."""
     return Path(frame.attrs["runs"]) / "reports" / report_name(frame)
@@ -56,9 +66,11 @@ def report_folder(frame: pd.DataFrame) -> Path:
 
 def measured(frame: pd.DataFrame) -> list[Path]:
     """The files of `analysis.probe` for a sweep: that of its run store, and the committed one."""
-    places = [results.committed(frame.attrs["sweep"])]
-    if frame.attrs["runs"]:  # earlier versions named the folder by the question alone
-        places = [report_folder(frame), Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"], *places]
+    places = [results.committed(committed_name(frame))]
+    if frame.attrs["runs"]:
+        if FROM not in frame.attrs["words"]:  # earlier versions named the folder by the question alone
+            places.insert(0, Path(frame.attrs["runs"]) / "reports" / frame.attrs["sweep"])
+        places.insert(0, report_folder(frame))
     return [file for place in dict.fromkeys(places) if (file := place / "measured.safetensors").exists()]
 
 

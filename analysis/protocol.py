@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import GIVEN
+from analysis.results import FROM, GIVEN
 from lf.core.errors import UserError, few
 from lf.core.parsing import flat
 
-QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema"}
+QUESTION = {"labels", "guidance", "latent_noise", "shift", "steps of training", "network", "ema", "init"}
 """Settings that may differ between the cells of a sweep; all others must be the same in all rows of a table."""
 NAMED = 4  # most rows of one kind that an error lists
+AVERAGES = {"ema": "averaged weights", "raw": "weights"}
 
 
 def comparable(frame: pd.DataFrame) -> None:
@@ -20,7 +21,8 @@ def comparable(frame: pd.DataFrame) -> None:
 
     N, feature spaces, their weights and references, weight average, solver, steps, sampling seed, batch and learning
     rate must be the same in all rows. Guidance, labels, noise, shifts, the network and the length of training may
-    differ between cells, since questions vary them, but not between the seeds of one cell. Which streams were given,
+    differ between cells, since questions vary them, but not between the seeds of one cell. So may the trunk that a
+    training began with; the seeds of a cell have trunks of their own, of the same training. Which streams were given,
     and any other setting, may differ only if a label of its name says so, such as ``lr``.
 
     Raises:
@@ -45,8 +47,9 @@ def comparable(frame: pd.DataFrame) -> None:
 
 def fields(kind: str, text: str) -> dict[str, str]:
     """A row's ``protocol`` or ``budget`` (``kind``) as dotted keys and values, both as text."""
+    names = ("guidance.guide", "init.name")  # of networks: each seed has its own
     found = flat(json.loads(text), named=True).items()
-    fields = {key: json.dumps(value) for key, value in found if not key.endswith("guidance.guide")}
+    fields = {key: json.dumps(value) for key, value in found if not key.endswith(names)}
     if kind == "budget":
         fields["steps of training"] = fields.pop("steps", "")
     return fields
@@ -92,14 +95,55 @@ def caption(frame: pd.DataFrame) -> str:
         for name, how in protocol["judging"].items()
     )
     guidance = sorted({json.loads(text)["guidance"]["kind"] for text in frame.protocol.dropna().unique()})
-    budgets = [json.loads(text) for text in frame.budget.dropna().unique()]
-    steps = " or ".join(f"{n:,}" for n in sorted({budget["steps"] for budget in budgets}))
-    trained = f" Training: {steps} steps of {budgets[0]['batch']} at lr {budgets[0]['lr']:g}." if budgets else ""
     return (
         f"Protocol: {protocol['n']:,} images of {data_of(frame)}, {judges}, {protocol['solver']}, "
         f"{protocol['steps']} steps, guidance {' or '.join(guidance)}, {protocol['weights']} weights, "
-        f"sampling seed {protocol['seed']}.{trained}"
+        f"sampling seed {protocol['seed']}.{_trained(frame)}"
     )
+
+
+def _trained(frame: pd.DataFrame) -> str:
+    """The training budgets as a sentence: those from scratch, then those that began with a trunk."""
+    budgets = [json.loads(text) for text in frame.budget.dropna().unique()]
+    steps: dict[str, set[int]] = {"": set()}
+    for budget in budgets:
+        steps.setdefault(_beginning(budget), set()).add(budget["steps"])
+    parts: list[str] = []
+    for begun, counts in steps.items():
+        if counts:
+            size = "" if parts else f" of {budgets[0]['batch']} at lr {budgets[0]['lr']:g}"
+            parts.append(f"{' or '.join(f'{n:,}' for n in sorted(counts))} steps{size}{begun}")
+    word = f" ({FROM})" if parts and FROM in frame.attrs["words"] else ""
+    return f" Training: {'; or '.join(parts)}{word}." if parts else ""
+
+
+def _beginning(budget: dict[str, Any]) -> str:
+    """What a training began with, as ``, from the averaged weights of an independent network of 4,000 steps``."""
+    if "init" not in budget:
+        return ""
+    init = budget["init"]
+    weights = AVERAGES.get(init["weights"], f"weights {init['weights']}")
+    if "schedule" not in init:
+        return f", from the {weights} of another network"
+    article = "an" if init["schedule"][0] in "aeiou" else "a"
+    return f", from the {weights} of {article} {init['schedule']} network of {init['steps']:,} steps"
+
+
+def begun(frame: pd.DataFrame) -> pd.Series:
+    """With what each row's training began: ``trunk`` or ``scratch``; missing if it is not known yet."""
+    told = {text: "trunk" if "init" in json.loads(text) else "scratch" for text in frame.budget.dropna().unique()}
+    return frame.budget.map(told)
+
+
+def spent(frame: pd.DataFrame) -> str:
+    """The steps of the rows' trainings: ``4,000 steps``; ``800 steps after a trunk of 4,000``."""
+    budgets = [json.loads(text) for text in frame.budget.dropna().unique()]
+    said: dict[str, None] = {}
+    for one in sorted(budgets, key=lambda one: one["steps"]):
+        trunk = one.get("init", {}).get("steps")
+        after = f" after a trunk of {trunk:,}" if trunk else " after another network's" if "init" in one else ""
+        said[f"{one['steps']:,} steps{after}"] = None
+    return " or ".join(said)
 
 
 def floor(frame: pd.DataFrame) -> str:

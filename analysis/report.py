@@ -111,7 +111,7 @@ def printed(frame: pd.DataFrame, width: int) -> tuple[list[Table], str]:
     """
     text = tables.for_a_reader(frame, lambda s: STAR + s)
     wide = {name: max(map(len, [str(name), *text[name]])) + GAP for name in text}
-    names = [name for name in text if name in (*labels(frame), "cell", "seeds")]
+    names = [name for name in text if name in (*labels(frame), *tables.BESIDE, "seeds")]
     if sum(wide.values()) - GAP > width and 2 * sum(wide[name] for name in names) > width:
         text.insert(0, "#", [str(k) for k in range(1, len(text) + 1)])
         wide, names = {"#": len(str(len(text))) + GAP, **wide}, ["#"]

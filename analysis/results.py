@@ -29,6 +29,7 @@ PROTOCOL = ("data", "labels", "score", "n", "judging", "weights", "steps", "solv
             "shift", "guidance", "dtype", "seed")  # fmt: skip
 GIVEN = ("given", "given_data")  # only in rows of images of which streams were given
 BUDGET = ("steps", "batch", "lr", "network", "ema")
+FROM = "from=trunk"  # word of a launch whose networks are specialised
 CURVE = 80  # exported points of a training curve
 
 
@@ -115,6 +116,8 @@ def configs(frame: pd.DataFrame, runs: Path | None = Path("runs")) -> tuple[dict
 def _config(file: Path, kind: str) -> dict[str, Any]:
     """A flat config; with several latents, also the names of the streams in their order."""
     config = _read(file)
+    if begun := config.get("contents", {}).get("init.name"):
+        config["init"]["name"] = begun  # not its path
     latents = [latent["name"] for latent in config.get("latents", ())]
     return flat(config, f"{kind}.", named=True) | (
         {f"{kind}.streams": stream_names(latents)} if len(latents) > 1 else {}
@@ -226,13 +229,13 @@ def _committed(sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None
 
 def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
     trained, scored = (read(kind, cell[f"{kind}_id"], "row.json") for kind in ("training", "evaluation"))
-    budget = read("training", cell["training_id"], "config.json")
+    config = read("training", cell["training_id"], "config.json")
     hidden = {*Evaluation.model_fields, "seconds"}
     scores = {k: v for k, v in scored.items() if isinstance(v, float) and k not in hidden}
     return cell | {
         **scores,
         "protocol": json.dumps(_protocol(scored), sort_keys=True) if scored else None,
-        "budget": json.dumps({k: budget.get(k) for k in BUDGET}, sort_keys=True) if budget else None,
+        "budget": json.dumps(_budget(config, read), sort_keys=True) if config else None,
         "n": scored.get("n"),
         "score": scored.get("score"),
         "seconds": scored.get("seconds"),
@@ -243,6 +246,16 @@ def _row(cell: dict[str, Any], read: Any) -> dict[str, Any]:
         "machine": scored.get("machine"),
         **({"data": scored["data"]} if ":" in scored.get("data", "") else {}),
     }
+
+
+def _budget(config: Mapping[str, Any], read: Any) -> dict[str, Any]:
+    """What was trained; of a warm start also ``init``: the trunk's identity and weights and, if known, its training."""
+    told = {k: config.get(k) for k in BUDGET}
+    if name := config.get("contents", {}).get("init.name"):
+        trunk = read("training", name, "config.json")
+        known = {"steps": trunk["steps"], "schedule": trunk["schedule"]["name"]} if trunk else {}
+        told["init"] = {"name": name, "weights": config["init"]["weights"], **known}
+    return told
 
 
 def _protocol(scored: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ SCORES = {  # decimals, better direction, name in tables
 KINDS = ("guidance", "labels")  # only rows with the same values of these are ranked against each other
 LEVEL, POWER = 0.05, 0.8  # of the test that `seeds_needed` is about
 MOST_SEEDS = 1000  # more are not counted
+ORDERS = ("latent", "order", "training", "share")  # labels of the question `specialisation`
 
 
 def sign(score: str) -> int:
@@ -47,6 +48,22 @@ def best_so_far(frame: pd.DataFrame) -> pd.Series:
 def labels(frame: pd.DataFrame) -> list[str]:
     """The columns with labels, without the seed."""
     return [name for name in frame.attrs["labels"] if name != "seed" and frame[name].notna().any()]
+
+
+def of_orders(frame: pd.DataFrame) -> bool:
+    """Whether the rows are those of the question `specialisation`, or of one's own question with its labels."""
+    return {*ORDERS} <= {*labels(frame)}
+
+
+def kinds_of(frame: pd.DataFrame) -> list[str]:
+    """The labels of which rows must have the same values to be ranked against each other."""
+    names = [*(name for name in ORDERS if name != "order"), *KINDS] if of_orders(frame) else KINDS
+    return [name for name in names if name in labels(frame)]
+
+
+def over_seeds(values: pd.Series) -> str:
+    """Mean and standard deviation over seeds, as text: ``7.73 ± 0.10``."""
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else " (one seed)")
 
 
 def tokenizers(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,14 +6,14 @@
 With several seeds it also writes ``pairs.csv``: all pairs of cells, compared seed by seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.folders import source
-from analysis.protocol import caption, comparable, data_of, floor
+from analysis.protocol import begun, caption, comparable, data_of, floor
 from analysis.published import tables_of
 from analysis.scores import (
     KINDS,
@@ -22,8 +22,10 @@ from analysis.scores import (
     by_seed,
     clear,
     header,
+    kinds_of,
     label_text,
     labels,
+    of_orders,
     path_label,
     scores,
     seeds_needed,
@@ -33,8 +35,11 @@ from lf.core.cli import run_command
 from lf.core.errors import UserError
 from lf.storage.atomic import replace
 
+ALIKE = "with the same latent, training and share"
 TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$",
                      "↑": r"$\uparrow$", "α": r"$\alpha$", "β": r"$\beta$", "·": r"$\cdot$"})  # fmt: skip
+BESIDE = ("cell", "from")  # columns that stand with the labels
+FROM = "from"  # column: whether a cell's network is specialised from a trunk, or trained from scratch
 BOLD = (
     "Bold: the best of those guided and labelled alike, where it is ahead of the second by more than the spread, "
     "√(sd₁² + sd₂²) of the two over seeds."
@@ -44,8 +49,8 @@ BOLD = (
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every score, one row per cell; missing values stay missing.
 
-    Columns: the labels, ``seeds`` (the number of finished ones), each score and its ``_sd``, and the published numbers
-    if the rows are of the same data.
+    Columns: the labels, ``from`` (trunk or scratch, if both occur and no label says it), ``seeds`` (the number of
+    finished ones), each score and its ``_sd``, and the published numbers if the rows are of the same data.
 
     Raises:
         UserError: no cell is done, or the rows cannot be compared.
@@ -63,6 +68,12 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     for name in found:
         out[name], out[f"{name}_sd"] = mean[name], sd[name]
     out = out.reset_index()
+    if mixed(frame) and FROM not in cells and not of_orders(frame):
+        out.insert(
+            max(1, len(cells)),
+            FROM,
+            list(frame.assign(**{FROM: begun(frame)}).groupby(cells, dropna=False, sort=False)[FROM].first()),
+        )
     if any(name in data_of(frame) for name in ("imagenet", "in256")):
         for published in tables_of(frame.attrs["sweep"]):
             if published.on:
@@ -70,21 +81,30 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
+def mixed(frame: pd.DataFrame) -> bool:
+    """Whether some networks are specialised from a trunk, and others trained from scratch."""
+    return begun(frame).nunique() > 1
+
+
 def identities(frame: pd.DataFrame) -> list[dict[str, list[str]]]:
-    """For each row of the table the ids of its ``training`` and its ``evaluation``, one per seed."""
+    """For each row of the table the ids of its ``training`` and its ``evaluation``, one per seed.
+
+    A name that is also a label of cells has ``_id`` behind it.
+    """
     cells = labels(frame)
     groups = frame.groupby(cells, dropna=False, sort=False) if cells else [((), frame)]
-    return [{kind: list(part[f"{kind}_id"]) for kind in ("training", "evaluation")} for _, part in groups]
+    names = {f"{kind}_id" if kind in cells else kind: f"{kind}_id" for kind in ("training", "evaluation")}
+    return [{name: list(part[column]) for name, column in names.items()} for _, part in groups]
 
 
-def best(shown: pd.DataFrame, name: str) -> set[object]:
-    """Rows of `table` whose score is the best of its kind (`KINDS`), by more than the spread to the second.
+def best(shown: pd.DataFrame, name: str, alike: Sequence[str] = KINDS) -> set[object]:
+    """Rows of `table` whose score is the best of those ``alike``, by more than the spread to the second.
 
     The spread is ``√(sd₁² + sd₂²)``, that of a difference; with only one seed there is none, and no row is best.
     """
     winners: set[object] = set()
-    kinds = [c for c in KINDS if c in shown]
-    for _, part in shown.groupby(kinds, dropna=False) if kinds else [((), shown)]:
+    alike = [c for c in alike if c in shown]
+    for _, part in shown.groupby(alike, dropna=False) if alike else [((), shown)]:
         order = part.dropna(subset=[name]).sort_values(name, ascending=sign(name) > 0)
         if len(order) > 1:
             (first, second), (sd, other) = order[name].iloc[:2], order[f"{name}_sd"].iloc[:2]
@@ -94,13 +114,13 @@ def best(shown: pd.DataFrame, name: str) -> set[object]:
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of cells with the same kind of guidance and labels, by every score: the differences, seed by seed.
+    """All pairs of cells that are ranked against each other (`kinds_of`): the differences by every score, seed by seed.
 
-    Columns: ``score``, the common labels (`KINDS`), ``better``, ``worse``, ``ahead`` and ``sd`` (mean and standard
+    Columns: ``score``, the common labels (`kinds_of`), ``better``, ``worse``, ``ahead`` and ``sd`` (mean and standard
     deviation of the difference over seeds), ``seeds``, whether it is `clear`, and how many seeds would settle it
     (`seeds_needed`; missing if it is None). Needs more than one seed.
     """
-    kinds = [name for name in KINDS if name in labels(frame)]
+    kinds = kinds_of(frame)
     found = []
     for score in scores(frame):
         for values, part in frame.groupby(kinds, sort=False) if kinds else [((), frame)]:
@@ -119,7 +139,7 @@ def ahead_of(frame: pd.DataFrame) -> pd.DataFrame:
     every = pairs(frame) if frame.seed.nunique() > 1 else pd.DataFrame()
     if every.empty:
         return every
-    kinds = [name for name in KINDS if name in every]
+    kinds = kinds_of(frame)
     first = every[every.score == every.score.iloc[0]]
     best = first.groupby(kinds).better.transform("first") if kinds else first.better.iloc[0]
     shown = first[first.better == best]
@@ -135,7 +155,7 @@ def ahead_of(frame: pd.DataFrame) -> pd.DataFrame:
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
     """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold."""
     shown = table(frame)
-    text = shown[[c for c in shown if c in labels(frame) or c == "cell"]].copy()
+    text = shown[[c for c in shown if c in (*labels(frame), *BESIDE)]].copy()
     if {"path", "alpha"} <= {*text}:
         where = [path_label(*row) for row in shown[["path", "alpha"]].itertuples(index=False)]
         text = text.drop(columns="alpha").assign(path=where)[[c for c in text if c not in ("path", "alpha")] + ["path"]]
@@ -143,7 +163,7 @@ def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFram
     if not (shown.seeds == frame.seed.nunique()).all():
         text["seeds"] = shown.seeds.astype(str)
     for name in scores(frame):
-        digits, winners = SCORES[name][0], best(shown, name)
+        digits, winners = SCORES[name][0], best(shown, name, kinds_of(frame))
         text[header(name, frame)] = [
             "missing" if pd.isna(m) else (bold if i in winners else str)(_spread(m, s, digits))
             for i, m, s in zip(shown.index, shown[name], shown[f"{name}_sd"], strict=True)
@@ -161,7 +181,12 @@ def notes(frame: pd.DataFrame) -> str:
     """The notes below a table: protocol, spread, and the meaning of bold."""
     seeds = frame.seed.nunique()
     spread = f"± is the standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed, no spread"
-    return f"{caption(frame)} {spread}; class is class accuracy. {BOLD}"
+    return f"{caption(frame)} {spread}; class is class accuracy. {bold(frame)}"
+
+
+def bold(frame: pd.DataFrame) -> str:
+    """What bold means."""
+    return BOLD.replace("guided and labelled alike", ALIKE) if of_orders(frame) else BOLD
 
 
 def published(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -200,9 +225,8 @@ def latex(frame: pd.DataFrame) -> str:
 def _with_identities(frame: pd.DataFrame) -> pd.DataFrame:
     """`table`, and at its end the identities of the ``training`` and the ``evaluation`` of each seed."""
     shown = table(frame)
-    for kind in ("training", "evaluation"):
-        shown[kind] = [" ".join(ids[kind]) for ids in identities(frame)]
-    return shown
+    found = identities(frame)
+    return shown.assign(**{kind: [" ".join(ids[kind]) for ids in found] for kind in found[0]})
 
 
 def write(frame: pd.DataFrame, folder: Path) -> list[Path]:

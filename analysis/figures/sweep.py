@@ -7,10 +7,11 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import guidance, probe, schedules, scores
+from analysis.figures import guidance, probe, schedules, scores, specialisation
 from analysis.figures.style import STYLE
 from analysis.protocol import comparable, shared
-from analysis.scores import labels
+from analysis.scores import labels, of_orders
+from analysis.specialisation import at_share
 
 
 def draw(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
@@ -27,8 +28,13 @@ def draw(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
     shared(frame)
     with matplotlib.rc_context(STYLE):
         made = guidance.figures(frame) if "trial" in labels(frame) else _of_cells(frame, runs)
-        made |= {"samples": scores.sample_grid(frame, runs), **probe.figures(frame, runs)}
+        made |= {"samples": scores.sample_grid(_chosen(frame), runs), **probe.figures(frame, runs)}
     return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose images and losses are shown: all, but of many short trainings only those of one length."""
+    return at_share(frame) if of_orders(frame) else frame
 
 
 def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None]:
@@ -37,6 +43,8 @@ def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None
     trained = schedules.colours_of_trainings(frame, runs)
     if {"alpha", "latent", "model"} <= {*labels(frame)}:
         made["alpha"] = scores.score_against_alpha(frame, trained)
+    elif of_orders(frame):
+        made["specialisation"] = specialisation.short_against_whole(frame, runs)
     else:
         numbers = scores.axes_of(frame) and "psnr" not in frame
         made["scores"] = scores.score_against_numbers(frame) if numbers else scores.score_by_name(frame)
@@ -45,7 +53,7 @@ def _of_cells(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure | None
         "paths": schedules.paths(frame, runs),
         "densities": schedules.squares(frame, runs),
         "snr": schedules.ratios(frame, runs),
-        "training": scores.training_curves(frame, runs, trained),
+        "training": scores.training_curves(_chosen(frame), runs, trained),
     }
 
 

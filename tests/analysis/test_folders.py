@@ -38,6 +38,8 @@ def row_of(data: str, digest: str = "") -> dict[str, Any]:
         ([row_of("shards:/data/in256/train-{000..127}.tar", "0b" * 8)], [0], [], "q-in256-0b0b"),
         ([row_of("shapes"), row_of("digits")], [0], [], "q-shapes+digits"),
         ([{"protocol": None}], [0], [], "q"),
+        ([row_of("shapes")], [0], ["from=trunk", "probe=0.1"], "q-trunk"),
+        ([row_of("digits")], [0, 1], ["from=trunk", "budget=smoke"], "q-trunk-digits-seeds-0-1-smoke"),
     ],
 )
 def test_a_folder_is_named_by_the_question_and_what_differs(

@@ -15,6 +15,7 @@ from lf.config import Evaluation, identity
 from lf.core.parsing import parse
 
 GUIDED = ("none", "cfg")
+ORDERS = ("cascaded", "offset", "shifted")
 HOW = ("path", "alpha", "guidance", "inference_noise", "lead", "given", "noise")  # labels of sampling alone
 CELLS: dict[str, Sequence[dict[str, Any]]] = {
     "order_ablation": [
@@ -46,6 +47,11 @@ CELLS: dict[str, Sequence[dict[str, Any]]] = {
     "lead": [{"lead": x, "guidance": g} for x, g in product((0.0, 0.15, 1.0), GUIDED)],
     "attribution": [{"latent": latent, "given": given, "noise": n, "guidance": "none"}
                     for latent in ("tiny", "pixels_latent") for given, n in product(("no", latent), (0.0, 0.25))],
+    "specialisation": [{"latent": latent, "order": o, "training": t, "share": s}
+                       for latent, t, s in (("tiny", "specialised", 0.1), ("tiny", "trunk trained on", 0.1),
+                                            ("tiny", "specialised", 0.2), ("tiny", "trunk trained on", 0.2),
+                                            ("pixels", "specialised", 0.2), ("tiny", "from scratch", 1.0))
+                       for o in ORDERS],
     "system": [{"model": m, "guidance": g} for m, g in product(("JiT", "LF"), GUIDED)],
 }  # fmt: skip
 """The labels that each sweep of the paper's questions gives its cells, the seed apart."""
@@ -63,15 +69,42 @@ def cells(name: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
             yield {**labels, "seed": seed}
 
 
-def made(runs: Path, name: str, seeds: Sequence[int] = (0, 1, 2), change: Change | None = None, **words: Any) -> Path:
-    """Writes the sweep ``name`` into the store ``runs``; ``change(labels, row)`` may change rows; returns ``runs``."""
+def from_a_trunk(labels: Mapping[str, Any]) -> bool:
+    """Whether a cell of the question `specialisation` begins with a trunk."""
+    return labels.get("training", "from scratch") != "from scratch"
+
+
+def made(
+    runs: Path,
+    name: str,
+    seeds: Sequence[int] = (0, 1, 2),
+    change: Change | None = None,
+    *,
+    steps: int = 60,
+    words: Sequence[str] = ("seeds=[0,1,2]",),
+    begun: Callable[[dict[str, Any]], bool] = from_a_trunk,
+) -> Path:
+    """Writes the sweep ``name`` into the store ``runs``, and returns ``runs``.
+
+    ``change(labels, row)`` may change rows. Trainings take ``steps``, or the share of them that a label says; those of
+    cells that have ``begun(labels)`` begin with the trunk of their seed. ``words`` are those of the launch.
+    """
     noted = []
     for labels in cells(name, seeds):
         draw = torch.Generator().manual_seed(int(identity(name, labels), 16) % 2**31)
         schedule = labels.get("model") if labels.get("model") in ("cascaded", "pixel_only") else "independent"
         latent = [] if schedule == "pixel_only" else ["latents=[{name: pixels, cells: 2}]"]
-        config = training(f"schedule={schedule}", *latent, f"seed={labels['seed']}", f"steps={words.get('steps', 60)}")
+        if labels.get("training") in ("specialised", "from scratch"):
+            schedule = labels["order"]
+        seed, length = f"seed={labels['seed']}", max(1, round(labels.get("share", 1) * steps))
+        config = training(f"schedule={schedule}", *latent, seed, f"steps={length}")
         trained = config.model_dump(mode="json", exclude={"runtime"}) | {"data_digest": "0" * 16}
+        if begun(labels):
+            trunk = identity("trunk", {"seed": labels["seed"]})
+            of = training("schedule=independent", *latent, seed, f"steps={steps}")
+            write(runs / "training" / trunk / "config.json", of.model_dump(mode="json", exclude={"runtime"}))
+            init = {"name": str(runs / "training" / trunk), "weights": "ema"}
+            trained |= {"init": init, "contents": {"init.name": trunk}}
         trained_on = {k: v for k, v in labels.items() if k not in HOW}
         training_id = identity(name, trained_on)
         folder = runs / "training" / training_id
@@ -87,7 +120,7 @@ def made(runs: Path, name: str, seeds: Sequence[int] = (0, 1, 2), change: Change
             guidance = {"kind": "cfg", "scale": {"pixels": 1.5}}
         path = {"name": "shifted", "alpha": labels["alpha"]} if "alpha" in labels else schedule
         if path == "independent":
-            path = "cascaded"
+            path = labels["order"] if "training" in labels else "cascaded"
         asked = {"n": 100, "steps": 4, "guidance": guidance, "path": path}
         evaluation = parse(Evaluation, asked, "evaluation").model_dump(mode="json")
         evaluation_id = identity(name, labels)
@@ -109,7 +142,7 @@ def made(runs: Path, name: str, seeds: Sequence[int] = (0, 1, 2), change: Change
             save_file({"images": images}, runs / "evaluation" / evaluation_id / "samples.safetensors")
         noted.append(labels | {"title": titled(labels), "training_id": training_id, "evaluation_id": evaluation_id})
     unit = {"key": "a" * 12, "title": "the one that failed", "kind": "evaluate"}
-    asked_as = {"question": f"What does {name} ask?\n\n    python -m sweeps.launch {name}", "words": ["seeds=[0,1,2]"]}
+    asked_as = {"question": f"What does {name} ask?\n\n    python -m sweeps.launch {name}", "words": [*words]}
     write(runs / "sweeps" / name / "sweep.json", asked_as | {"sweep": name, "cells": noted, "units": [unit]})
     return runs
 
