@@ -6,7 +6,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -35,6 +34,8 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 def tiles(images: Tensor, columns: int) -> Any:
     """Images uint8 ``(n, 3, H, W)`` as one array ``(height, width, 3)``, with a white pixel between them."""
+    from torchvision.utils import make_grid  # imported here only: it takes a second
+
     return make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy()
 
 
