@@ -28,8 +28,8 @@ settings.load_profile("lf")
 
 
 LONGEST = (
-    "tests/slurm/test_failures.py", "tests/sweeps/test_questions.py", "tests/test_first_hour.py", "tests/slurm",
-    "tests/sweeps", "tests/training", "tests/analysis",
+    "tests/slurm/test_failures.py", "tests/sweeps/test_questions.py", "tests/slurm/test_survive.py",
+    "tests/test_first_hour.py", "tests/slurm", "tests/sweeps", "tests/training", "tests/analysis",
 )  # fmt: skip
 TOGETHER = ("tests/sweeps/launch",)  # folders with a sweep that all of their tests share
 
@@ -52,12 +52,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files and folders that take longest first, the tests of a file together and in order."""
+    """What takes longest first, also in a file: the next file of a process waits for the last two tests of the one."""
 
     def rank(item: pytest.Item) -> int:
         return next((i for i, place in enumerate(LONGEST) if item.nodeid.startswith(place)), len(LONGEST))
 
-    items.sort(key=rank)
+    files = {file: number for number, file in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (rank(item), files[item.path], item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(autouse=True)
