@@ -30,7 +30,7 @@ from lf.core.parsing import Strict, merge
 from lf.core.runtime import Runtime
 from lf.core.stages import stage
 from lf.data import shards
-from lf.metrics import JUDGE, SOURCES, Extractor, Judge, Reference, Space, joined, protocol, scores
+from lf.metrics import JUDGE, Extractor, Judge, Reference, Space, joined, protocol, scores, sources
 from lf.metrics.reconstruction import reconstruction
 from lf.model.denoiser import LatentForcing
 from lf.runs import EvaluationRun, TrainingRun, evaluation_run, find_training
@@ -156,10 +156,10 @@ def guide_of(sampling: Sampling, runtime: Runtime) -> LatentForcing | None:
 
 def space_of(name: str, source: Source, device: torch.device) -> Space:
     """The feature space ``name``: the judge of the data, or an extractor of torch-fidelity."""
-    if name not in (JUDGE, *SOURCES):
-        raise UserError(f"features={name}: unknown; {nearest(name, (JUDGE, *SOURCES))}")
     if name == JUDGE:
         return _judge(source.data, source.resolution, source.runtime.cache, source.runtime.limit_damaged)
+    if name not in sources():
+        raise UserError(f"features={name}: unknown; {nearest(name, (JUDGE, *sources()))}")
     return _extractor(name, source.runtime.weights.get(name, ""), device)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pydantic import Field
-from torchvision.utils import make_grid, save_image
 
 from lf.config import Sampling
 from lf.config.cli import config_over_preset
@@ -42,6 +41,8 @@ def main(argv: list[str]) -> None:
     labels = None if config.label is None else torch.full((config.n,), config.label)
     guide, batch = guide_of(config, config.runtime), config.runtime.batch
     images, _ = model.images(range(config.n), config, labels=labels, guide=guide, batch=batch)
+    from torchvision.utils import make_grid, save_image  # imported here only: it takes a second
+
     save_image(make_grid(images / 255, nrow=round(config.n**0.5), padding=1), config.out)
     print(config.out)
 

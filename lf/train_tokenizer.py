@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torchvision.utils import save_image
 
 from lf import data, encoders
 from lf.config import ScoringConfig, Source
@@ -76,6 +75,8 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
     if shown := min(PICTURED, len(held)):
         before = held.read(range(shown)).images
         pairs = torch.cat([before, reconstructed(codec, before)]) / 255
+        from torchvision.utils import save_image  # imported here only: it takes a second
+
         save_image(pairs, run.folder / "reconstructions.png", nrow=shown)
     return run.finish({**run.config, "judging": judging, **row, "seconds": time.monotonic() - began})
 

@@ -27,8 +27,11 @@ settings.register_profile("lf", derandomize=True, deadline=None, max_examples=60
 settings.load_profile("lf")
 
 
-LONGEST = ("tests/slurm", "tests/test_first_hour.py", "tests/sweeps", "tests/training", "tests/analysis")
-TOGETHER = ("tests/slurm", "tests/sweeps/launch")  # folders with a cluster, or a sweep, that all of their tests share
+LONGEST = (
+    "tests/slurm/test_failures.py", "tests/sweeps/test_questions.py", "tests/slurm/test_survive.py",
+    "tests/test_first_hour.py", "tests/slurm", "tests/sweeps", "tests/training", "tests/analysis",
+)  # fmt: skip
+TOGETHER = ("tests/sweeps/launch",)  # folders with a sweep that all of their tests share
 
 
 class Scheduling(LoadScopeScheduling):
@@ -49,12 +52,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders that take longest first."""
+    """What takes longest first, also in a file: the next file of a process waits for the last two tests of the one."""
 
     def rank(item: pytest.Item) -> int:
         return next((i for i, place in enumerate(LONGEST) if item.nodeid.startswith(place)), len(LONGEST))
 
-    items.sort(key=rank)
+    files = {file: number for number, file in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (rank(item), files[item.path], item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,13 @@ def test_it_imports_no_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_commands_import_no_compiler_before_they_need_it() -> None:
+    """torchvision and torch-fidelity import it, too, and it takes a second of each process."""
+    commands = "lf.runs, lf.sample, lf.train, sweeps.launch, analysis.report"
+    code = f"import sys, {commands}; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_no_file_is_longer_than_300_lines() -> None:
     files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     long = {str(file.relative_to(ROOT)): n for file in files if (n := len(file.read_text().splitlines())) > LINES}

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -34,8 +34,16 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def tiles(images: Tensor, columns: int) -> Any:
-    """Images uint8 ``(n, 3, H, W)`` as one array ``(height, width, 3)``, with a white pixel between them."""
-    return make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy()
+    """Images uint8 ``(n, 3, H, W)`` as one array ``(height, width, 3)``, with a white pixel around each of several."""
+    n, channels, height, width = images.shape
+    if n == 1:
+        return images[0].permute(1, 2, 0).numpy()
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    grid = images.new_full((rows * columns, channels, height + 1, width + 1), 255)
+    grid[:n, :, 1:, 1:] = images
+    whole = grid.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    return pad(whole, (0, 0, 0, 1, 0, 1), value=255).numpy()
 
 
 def show(ax: Any, images: Tensor, columns: int, names: Sequence[str] = ()) -> None:

@@ -18,9 +18,9 @@ drawn, since balanced labels are reported to score better than random ones.
 from lf.metrics.judge import JUDGE, RECIPE, Judge, JudgeNet, judge_from
 from lf.metrics.measures import joined, protocol, scores
 from lf.metrics.reference import KEPT_FEATURES, Reference
-from lf.metrics.space import CLIP, INCEPTION, SOURCES, Extractor, Space
+from lf.metrics.space import CLIP, INCEPTION, Extractor, Space, sources
 
 __all__ = [
-    "CLIP", "INCEPTION", "JUDGE", "KEPT_FEATURES", "RECIPE", "SOURCES", "Extractor", "Judge", "JudgeNet", "Reference",
-    "Space", "joined", "judge_from", "protocol", "scores",
+    "CLIP", "INCEPTION", "JUDGE", "KEPT_FEATURES", "RECIPE", "Extractor", "Judge", "JudgeNet", "Reference",
+    "Space", "joined", "judge_from", "protocol", "scores", "sources",
 ]  # fmt: skip

@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch_fidelity
 from torch import Tensor
-from torch_fidelity.defaults import DEFAULTS
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from lf.core.seeds import generator
 from lf.metrics.reference import KEPT_FEATURES, Reference, Statistics
@@ -37,6 +31,9 @@ def protocol(space: Space, reference: Reference, n: int) -> dict[str, Any]:
     recall depend on both numbers of features; above 10,000, a fixed random choice is used. For small N, KID's subsets
     are as large as the smaller number of features: it is still unbiased, but its ``kid_std`` is smaller.
     """
+    import torch_fidelity  # imported here only: it takes a second and a half
+    from torch_fidelity.defaults import DEFAULTS
+
     kept, splits, neighbors = len(reference.kept), DEFAULTS["isc_splits"], DEFAULTS["prc_neighborhood"]
     kid = {"subsets": DEFAULTS["kid_subsets"], "subset_size": min(DEFAULTS["kid_subset_size"], n, kept)}
     prc = {"neighborhood": neighbors, "generated": min(n, KEPT_FEATURES), "reference": min(kept, KEPT_FEATURES)}
@@ -73,6 +70,11 @@ def scores(space: Space, generated: dict[str, Tensor], reference: Reference) -> 
         [0, 1] (arXiv 1904.06991), in the features of this space (ADM: Inception's); ``inception_score`` ≥ 1 and
         ``inception_score_std`` (arXiv 1606.03498). Scores that `protocol` lists as missing are absent.
     """
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
     features = generated["features"]
     how = protocol(space, reference, len(features))
     found: dict[str, float] = {}

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from lf.core.errors import UserError
 from lf.core.seeds import generator
@@ -190,6 +189,8 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, features: Tensor) -> "Statistics":
         """The statistics as torch-fidelity computes them, with the mean in float32."""
+        from torch_fidelity.metric_fid import fid_features_to_statistics  # imported here only: it takes a second
+
         found = fid_features_to_statistics(features)
         return cls(len(features), *(torch.from_numpy(found[name]).double() for name in ("mu", "sigma")))
 

@@ -3,14 +3,11 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-from torch_fidelity.utils import create_feature_extractor
 
 from lf.core.errors import UserError, nearest
 from lf.storage.atomic import sha256
@@ -19,11 +16,20 @@ from lf.storage.pickles import unpickle
 INCEPTION = "inception-v3-compat"  # torch-fidelity's port of the TensorFlow network of the FID
 CLIP = "clip-vit-b-32"
 
-# Extractor → URL of its weights, and their file name in torch.hub's cache. torch-fidelity's DINOv2 is left out: Latent
-# Forcing generates DINOv2 features, so it would score features that the model itself generates.
-SOURCES = {INCEPTION: (URL_INCEPTION_V3, URL_INCEPTION_V3.rpartition("/")[2])} | {
-    name: (url, f"{name}-{MODEL_METADATA[name]['hash']}.pt") for name, url in MODEL_URLS.items()
-}
+
+@cache
+def sources() -> dict[str, tuple[str, str]]:
+    """Extractor → URL of its weights, and their file name in torch.hub's cache.
+
+    torch-fidelity's DINOv2 is left out: Latent Forcing generates DINOv2 features, so it would score features that the
+    model itself generates.
+    """
+    # imported here only: it takes a second
+    from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    clips = {name: (url, f"{name}-{MODEL_METADATA[name]['hash']}.pt") for name, url in MODEL_URLS.items()}
+    return {INCEPTION: (URL_INCEPTION_V3, URL_INCEPTION_V3.rpartition("/")[2])} | clips
 
 
 class Space(ABC):
@@ -79,6 +85,8 @@ class Extractor(Space):
     """
 
     def __init__(self, name: str, weights: str | Path = "", device: torch.device | str = "cpu", batch: int = 64):
+        from torch_fidelity.utils import create_feature_extractor
+
         file = weights_file(name, weights)
         self.name, self.device, self.batch = name, torch.device(device), batch
         self.measures = ("fd", "kid", "prc", "isc") if name == INCEPTION else ("fd", "kid", "prc")
@@ -114,9 +122,9 @@ def weights_file(name: str, given: str | Path = "") -> Path:
     Raises:
         UserError: unknown name or missing file; the message has the URL and the path.
     """
-    if name not in SOURCES:
-        raise UserError(f"features={name}: unknown; {nearest(name, SOURCES)}")
-    url, kept = SOURCES[name]
+    if name not in sources():
+        raise UserError(f"features={name}: unknown; {nearest(name, sources())}")
+    url, kept = sources()[name]
     file = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / kept
     if not file.is_file():
         raise UserError(

@@ -21,7 +21,7 @@ from lf.core.parsing import NAMED
 from lf.core.plugins import found
 from lf.data.prepare import Preparing
 from lf.encoders import cache, whiten
-from lf.metrics import JUDGE, SOURCES, make_reference
+from lf.metrics import JUDGE, make_reference, sources
 from sweeps.cells import Launch
 from sweeps.completion.answer import ROWS, RUN, SWEEP
 from sweeps.jobs.profile import Cluster, Shape
@@ -50,7 +50,7 @@ class Command(NamedTuple):
 
 DATA = [*data.WORDS, "folder:", "shards:"]
 VALUES = {  # of keys whose type does not say them
-    "data": DATA, "given_data": DATA, "preset": [*PRESETS], "features": [JUDGE, *SOURCES],
+    "data": DATA, "given_data": DATA, "preset": [*PRESETS], "features": [JUDGE, *sources()],
     "device": ["auto", "cpu", "cuda"], "run": [RUN], "init": [RUN], "guide": [RUN],
 }  # fmt: skip
 PLUGINS = {schedules.Schedule: schedules.GROUP, encoders.Encoder: encoders.GROUP}
@@ -140,7 +140,7 @@ def _types(annotation: Any) -> Iterator[Any]:
 def _names(key: str, value: Any) -> list[str]:
     """The names that a mapping of names to ``value`` has, where they are known: streams, or feature spaces."""
     if value is Any or value is str:
-        return [*SOURCES] if key in ("reference", "weights") else []
+        return [*sources()] if key in ("reference", "weights") else []
     return STREAMS
 
 

@@ -19,7 +19,7 @@ from lf.data import Batch, Images, load
 from lf.metrics import CLIP, INCEPTION, Extractor, Reference, protocol, scores
 from lf.metrics import make_reference as command
 from lf.metrics import reference as references
-from lf.metrics.space import SOURCES
+from lf.metrics.space import sources
 
 
 class Torn(Images):
@@ -156,7 +156,7 @@ def test_weights_are_found_where_torch_fidelity_keeps_them(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / SOURCES[CLIP][1]).write_bytes(clip_file.read_bytes())
+    (folder / sources()[CLIP][1]).write_bytes(clip_file.read_bytes())
     assert Extractor(CLIP).weights == clip.weights
 
 

@@ -84,14 +84,14 @@ def test_each_failure_is_classified_and_named_and_the_others_finish(
     units, out = failed
     stopped = {
         "nan": ("nan", "not a number"),
-        "big": ("memory", "memory"),
+        "big": ("memory", "memory|bad_alloc|failed to map segment"),  # whoever lacks it first
         "bug": ("bug", "ZeroDivisionError"),
         "user": ("user", "cannot read checkpoint"),
     }
     told = place.told("many")
     for case, (kind, message) in stopped.items():
         failure = place.failure(units[f"train {case}"])
-        assert failure and failure["kind"] == kind and message in failure["message"], (case, failure)
+        assert failure and failure["kind"] == kind and re.search(message, failure["message"]), (case, failure)
         assert re.search(f"failed: train {case} [^:]*: {kind}: ", out) and f"blocked: evaluate {case} " in out
         assert told[f"train {case}"] == "failed" and told[f"evaluate {case}"] == "blocked"
         assert sum("began" in line for line in place.attempts(units[f"train {case}"])) == 1, "none of these is retried"
