@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lf.config import Evaluation, Training, preset
 from lf.core.cli import help_of
@@ -137,6 +137,12 @@ class Launch(Strict):
         0, ge=0, description="refuse a sweep whose forecast exceeds this many worker hours; 0: no limit"
     )
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _probe_of_trunk(self) -> Self:
+        if "probe" in self.model_fields_set and self.from_ == "scratch":
+            raise ValueError(f"probe={self.probe:g}: is for from=trunk")
+        return self
 
     @cached_property
     def resolved(self) -> Runtime:

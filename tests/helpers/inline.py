@@ -14,15 +14,16 @@ class Inline(Local):
     """Runs each training and its evaluations here, one after the other, as soon as it is asked how they are."""
 
     def states(self) -> dict[str, str]:
-        while self.waiting:
-            tasks, job = self.waiting.pop(0), f"inline-{len(self.ended)}"
-            for task in tasks:
+        while ready := next((some for some in self.waiting if not some.waits), None):
+            self.waiting.remove(ready)
+            job = f"inline-{len(self.ended)}"
+            for task in ready.tasks:
                 record_job(task, job, "local", "")
             self.ended[job] = "FAILED"
             with suppress(Exception):  # it leaves word of itself, as in a process of its own
-                TaskRunner(tasks, self.sweep)()
+                TaskRunner(ready.tasks, self.sweep)()
                 self.ended[job] = "COMPLETED"
-        return dict(self.ended)
+        return super().states()
 
 
 @contextmanager
