@@ -158,12 +158,7 @@ def test_weights_of_other_origin_are_named_by_what_the_file_holds(tmp_path: Path
     ],
 )  # fmt: skip
 def test_a_stream_that_reads_other_features_has_fresh_parameters(
-    theirs: str,
-    mine: str,
-    told: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    theirs: str, mine: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As far as this is known: a file that is not named, or not there any more, may be the same one."""
     monkeypatch.chdir(tmp_path)
