@@ -41,8 +41,14 @@ def comparable(frame: pd.DataFrame) -> None:
         if asked and cells:
             for _, part in frame.loc[texts.index].groupby(cells, dropna=False, sort=False):
                 if part[kind].nunique() > 1:
-                    own = [key for key in asked if len({of[text].get(key) for text in part[kind]}) > 1]
+                    own = [key for key in asked if len(_values(key, [of[text] for text in part[kind]])) > 1]
                     _refuse(part, kind, part[kind], of, own)
+
+
+def _values(key: str, rows: Sequence[dict[str, str]]) -> set[str | None]:
+    """The values of a field. What a trunk was is unknown once it is removed, and then equals any other."""
+    of_trunk = key in ("init.steps", "init.schedule")
+    return {fields.get(key) for fields in rows if not of_trunk or key in fields or "init.weights" not in fields}
 
 
 def fields(kind: str, text: str) -> dict[str, str]:

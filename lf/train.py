@@ -42,7 +42,7 @@ from lf.storage import checkpoint
 from lf.training.dry_run import dry_run
 from lf.training.logger import Logger
 from lf.training.step_inputs import step_inputs
-from lf.training.warm_start import begin, trunk_of
+from lf.training.warm_start import start, trunk_of
 
 
 def train(config: Training) -> dict[str, Any]:
@@ -76,11 +76,11 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     # Network. Weights of another run, if asked for.
     torch.manual_seed(config.seed)
     model = LatentForcing(config, len(images.classes)).to(device)
-    last = last_checkpoint(run)
+    last = world.share(last_checkpoint(run))  # the same for all, also if a shorter training ends at this moment
     if config.init.name and last is None:
-        told = begin(model.network, trunk_of(config).network)
+        told = start(model.network, config)
         if world.rank == 0:
-            print(f"init={config.init.name}: {told}", file=sys.stderr)
+            print(told, file=sys.stderr)
 
     # Averages of its weights, optimizer. All of it from the checkpoint where there is one.
     emas = [deepcopy(model.network).requires_grad_(False) for _ in config.ema]

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lf.config import Evaluation, Training
 from lf.core.cli import help_of
@@ -119,6 +119,12 @@ class Launch(Recipe):
     probe: float = Field(
         0.2, gt=0, le=1, description="from=trunk: steps of each such training, as a share of those from scratch"
     )
+
+    @model_validator(mode="after")
+    def _probe_of_trunk(self) -> Self:
+        if "probe" in self.model_fields_set and self.from_ == "scratch":
+            raise ValueError(f"probe={self.probe:g}: is for from=trunk")
+        return self
 
     def model(self, name: Literal["jit", "repa", "lf"], times: float | None = None, **fixed: Any) -> Training:
         """The training of JiT, JiT+REPA or LF at this preset (`sweeps.presets.MODELS`).

@@ -83,7 +83,8 @@ def launch(
     if force and not dry_run:
         _archive(some)
     slurm, workers = on_slurm(asked.executor), workers_of(asked)
-    planned = plan(some, asked.resolved if slurm else share_cores(asked.resolved, workers), profile.evaluations)
+    runtime = asked.resolved if slurm else share_cores(asked.resolved, workers)
+    planned = plan(some, runtime, profile.evaluations, cells)
     tasks = [task for train_eval in planned.train_evals for task in train_eval.tasks]
     if force and not dry_run:  # also those that failed
         for task in tasks:
@@ -116,10 +117,12 @@ def launch(
 
 def run_cell(sweep: str, words: Sequence[str], only: str, force: bool = False) -> dict[str, Any]:
     """Trains and evaluates one cell in this process, for a debugger; returns its row. Arguments as of `launch`."""
-    cell = chosen(_asked(sweep, words).cells, only)[0]
+    cells = _asked(sweep, words).cells
+    cell = chosen(cells, only)[0]
     if force:
         _archive([cell])
-    train(cell.training)
+    for trained in by_training([cell], cells)[0]:
+        train(trained.training)
     return evaluate(cell.trained, cell.evaluation)
 
 

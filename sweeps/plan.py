@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lf.core.errors import UserError
 from lf.core.runtime import Runtime
 from lf.runs import TrainingRun, continues, training_run
 from lf.runs.listing import training_words
@@ -44,22 +45,23 @@ class Plan:
         return {"cells": entries, "units": tasks}
 
 
-def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
+def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0, among: Iterable[Cell] = ()) -> Plan:
     """Groups cells by their trainings, and finds which of their runs are missing.
 
     Args:
-        cells: the cells of a sweep.
+        cells: the cells to do.
         runtime: runtime of the tasks.
         evaluations: evaluations per task; 0: all of a training.
+        among: all cells of the sweep, as in `by_training`.
     """
-    trainings, after = by_training(cells)
+    trainings, after = by_training(cells, among)
     train_evals, steps, images, evaluated = dict[TrainingRun, TrainEval](), 0, 0, 0
     for trained, some in trainings.items():
         training = trained.training.model_copy(update={"runtime": runtime})
         missing = [cell for cell in some if cell.run.row is None]
         named = _title(trained, some)
         before = train_evals[after[trained]].train if trained in after else None
-        train_eval = TrainEval(Task(training, (), named), after=before)
+        train_eval = TrainEval(Task(training, (), named, after=before))
         share = evaluations or len(some) or 1
         for start in range(0, len(some), share):  # all of them, done or not, so that the keys of tasks do not change
             part = some[start : start + share]
@@ -73,20 +75,36 @@ def plan(cells: Iterable[Cell], runtime: Runtime, evaluations: int = 0) -> Plan:
     return Plan(trainings, list(train_evals.values()), steps, images, evaluated)
 
 
-def by_training(cells: Iterable[Cell]) -> tuple[dict[TrainingRun, list[Cell]], dict[TrainingRun, TrainingRun]]:
-    """Every training with its cells, each after the one that it waits for; and which one that is."""
+def by_training(
+    cells: Iterable[Cell], among: Iterable[Cell] = ()
+) -> tuple[dict[TrainingRun, list[Cell]], dict[TrainingRun, TrainingRun]]:
+    """Every training with its cells, each after the one that it waits for; and which one that is.
+
+    A training that is done waits for none that is missing.
+
+    Args:
+        cells: the cells to do.
+        among: further cells, whose trainings those of ``cells`` may wait for.
+
+    Raises:
+        UserError: a training waits for itself.
+    """
     cells, trainings = list(cells), dict[TrainingRun, list[Cell]]()
-    waits = ((cell.trained, training_run(cell.after)) for cell in cells if cell.after)
-    after = {trained: before for trained, before in waits if trained != before}
-
-    def insert(trained: TrainingRun) -> list[Cell]:
-        if trained in after:
-            insert(after[trained])
-        return trainings.setdefault(trained, [])
-
+    after = dict[TrainingRun, TrainingRun]()
+    for cell in (*among, *cells):
+        before = training_run(cell.after) if cell.after else cell.trained
+        if before != cell.trained and (before.row is not None or cell.trained.row is None):
+            after[cell.trained] = before
     for cell in cells:
-        insert(cell.trained).append(cell)
-    return trainings, after
+        line = [cell.trained]  # all that must be done before
+        while line[-1] in after:
+            if after[line[-1]] in line:
+                raise UserError(f"cell '{cell.title}': after: its training waits for itself")
+            line.append(after[line[-1]])
+        for trained in reversed(line):
+            trainings.setdefault(trained, [])
+        trainings[cell.trained].append(cell)
+    return trainings, {trained: before for trained, before in after.items() if trained in trainings}
 
 
 def _title(trained: TrainingRun, cells: Sequence[Cell]) -> str:

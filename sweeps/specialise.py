@@ -57,7 +57,7 @@ def from_trunk(cells: Iterable[Cell], launch: Launch) -> Iterator[Cell]:
         if training.init.name:
             raise UserError(f"from=trunk: cell '{cell.title}' begins with the weights of init={training.init.name}")
         trunk = trunk_of(training, launch)
-        if training.schedule.name == "independent":
+        if training.schedule == trunk.schedule:
             yield replace(cell, training=trunk)
         else:
             short = specialised(training, trunk, max(1, round(launch.probe * training.steps)))

@@ -1,6 +1,7 @@
 """Typed configs from ``key=value`` words and files; a bad value raises a one-line error. Imports no torch."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from lf.core.errors import UserError, nearest
 
 C = TypeVar("C", bound=BaseModel)
 NAMED = ("schedule", "path", "tokenizer", "init")  # keys whose word is a name: schedule=cascaded is schedule.name
+NAMES_RUN = re.compile(r"(^|\.)(run|guide|init|init\.name)$")
+"""Keys whose value is the name of a run: an identity is text, also one of digits only."""
 
 
 class Strict(BaseModel):
@@ -38,7 +41,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """``key=value`` words → nested dict; ``schedule=cascaded`` sets ``schedule.name``, ``runs`` sets ``runtime.runs``.
 
     A value is a list or mapping if it begins with a bracket, text if it begins with a quote, a number, true, false or
-    null; any other is text as it was typed, such as the path ``a #1``.
+    null; any other is text as it was typed, such as the path ``a #1``, and so is the name of a run.
 
     Raises:
         UserError: a word without ``=`` or key, or brackets or quotes that are no YAML.
@@ -48,7 +51,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(f"'{word}': expected key=value")
-        if _is_text(value):
+        if _is_text(value) or (NAMES_RUN.search(key) and value[:1].isdigit()):
             value = json.dumps(value)
         if key.rpartition(".")[2] in NAMED and not value.startswith("{"):
             key += ".name"
@@ -119,4 +122,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, Exception):  # raised by our own validators: already a full message
         return f"{'.'.join([where, *keys])}: {cause}" if keys else f"{where}: {cause}"
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        allowed = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        return f"{'.'.join([where, *keys])}={fault['input']!r}: {nearest(fault['input'], allowed)}"
     return f"{'.'.join([where, *keys])}={fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

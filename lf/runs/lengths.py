@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lf.runs.identity import identity_of
 from lf.runs.run import Run
-from lf.runs.trained import TrainingRun
+from lf.runs.trained import IDENTITY, TrainingRun
 from lf.storage import checkpoint
 from lf.storage.atomic import replace
 
@@ -27,8 +27,9 @@ def shorter(run: TrainingRun) -> Run | None:
         return None
     lengths = (int(file.name) for file in notes.iterdir() if file.name.isdigit())
     for steps in sorted((steps for steps in lengths if steps < run.training.steps), reverse=True):
-        found = Run(run.folder.with_name((notes / str(steps)).read_text()), {})
-        if found.row is not None:  # it is still there
+        name = (notes / str(steps)).read_text(errors="replace")
+        found = Run(run.folder.with_name(name), {}) if IDENTITY.fullmatch(name) else None
+        if found and found.row is not None and checkpoint.begun(found.folder):  # it is still there
             return found
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 from lf.config.schema import stream_names
 from lf.runs.run import Run
 from lf.runs.words import meant
+from lf.storage import checkpoint
 from lf.storage.json_files import read_json
 from lf.storage.names import cells
 
@@ -33,7 +34,8 @@ class Entry:
         scores: its own, of a tokenizer or an evaluation; of a training the best of its evaluations, by name.
         bytes: size on disk.
         changed: time of the last change, in seconds since 1970.
-        needs: identities of the trainings without which it could not be made.
+        needs: identities of the trainings without which it could not be made; of a training that has no checkpoint
+            yet, the one whose weights it begins with.
         evaluations: number of finished evaluations of a training.
     """
 
@@ -117,9 +119,11 @@ def _training(folder: Path, named: dict[str, list[str]], scored: list[Entry]) ->
     for entry in scored:
         best |= {name: min(value, best.get(name, value)) for name, value in entry.scores.items()}
     state, steps = _state(folder, config), int(config.get("steps", 0))
+    trunk = (config.get("contents") or {}).get("init.name")  # its weights are read once, when the training begins
+    needs = (trunk,) if trunk and state in ("new", "running") and not checkpoint.begun(folder) else ()
     return Entry(
         "training", folder, training_words(config), tuple(named.get(folder.name, ())), str(config.get("data", "")),
-        state, steps if state == "done" else int(said.get("step", 0)), steps, best, *_measured(folder),
+        state, steps if state == "done" else int(said.get("step", 0)), steps, best, *_measured(folder), needs,
         evaluations=len(scored),
     )  # fmt: skip
 

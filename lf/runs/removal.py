@@ -62,11 +62,14 @@ def named(runs: Path, words: Sequence[str], evaluations: bool) -> list[Removal]:
         raise UserError(f"{few(running)}: is running; stop it first")
     for entry in there:
         if entry.folder not in chosen and (needed := trainings & {*entry.needs}):
-            count = sum(bool(trainings & {*e.needs}) for e in there if e.folder not in chosen)
-            raise UserError(
-                f"{few(sorted(needed))}: is needed by {count} evaluations, such as {entry.id} ({entry.what}); "
-                "--evaluations removes those of a training with it"
+            count = sum(bool(trainings & {*e.needs}) for e in there if e.folder not in chosen and e.kind == entry.kind)
+            remedy = (
+                "which must begin with its weights; let them begin first"
+                if entry.kind == "training"
+                else "--evaluations removes those of a training with it"
             )
+            such = f"{count} {entry.kind}s, such as {entry.id} ({entry.what})"
+            raise UserError(f"{few(sorted(needed))}: is needed by {such}; {remedy}")
     return [Removal(entry.folder, entry.bytes, f"{entry.kind} {entry.what}") for entry in chosen.values()]
 
 

@@ -81,8 +81,8 @@ def _trunk(config: Training) -> tuple[Path, str]:
     """The folder of the run that ``config.init`` names, and what names its weights; it need not be trained yet."""
     name, runs = config.init.name, Path(config.runtime.runs)
     folder = runs / "training" / name
-    if IDENTITY.fullmatch(name) and not folder.exists() and not Path(name).exists():
-        return folder, name
+    if IDENTITY.fullmatch(name) and not any((place / "config.json").exists() for place in (folder, Path(name))):
+        return folder, name  # its folder may be there, with a lock
     trunk = find_training(name, config.runtime, key="init")
     return trunk.folder, trunk.identity_of_weights(config.init.weights)
 

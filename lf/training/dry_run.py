@@ -18,7 +18,7 @@ from lf.encoders import Encoder
 from lf.model.denoiser import LatentForcing
 from lf.training.flops import activation_bytes, forward_flops
 from lf.training.step_inputs import step_inputs
-from lf.training.warm_start import begin, trunk_of
+from lf.training.warm_start import start, trunk_of
 
 ASSUMED = 400e12  # FLOP/s per GPU if no throughput is given: about 40 % of an H100's dense bfloat16 rate
 FEW = 2  # images of the step
@@ -34,7 +34,8 @@ def dry_run(config: Training, rate: float = 0) -> None:
     Raises:
         UserError: the loss of the step is not a number, or the run of ``init`` is missing or does not fit.
     """
-    trunk = trunk_of(config) if config.init.name else None
+    if config.init.name:
+        trunk_of(config)  # before anything is printed
     images = (
         data.open(config.data, config.resolution, config.runtime.cache, config.runtime.limit_damaged)
         if config.data
@@ -43,8 +44,8 @@ def dry_run(config: Training, rate: float = 0) -> None:
     classes = len(images.classes) if images else 1000
     model = LatentForcing(config, classes)
     show(config, model, images, rate)
-    if trunk:
-        print(f"init={config.init.name}: {begin(model.network, trunk.network)}")
+    if config.init.name:
+        print(start(model.network, config))
     print(one_step(config, model, images))
 
 

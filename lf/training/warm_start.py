@@ -1,6 +1,8 @@
 """Warm start: a training begins with the weights of another run, the trunk. Streams are matched by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,9 +10,10 @@ from torch import Tensor
 from lf.config import Training
 from lf.core.errors import UserError
 from lf.diffusion.streams import Stream
+from lf.encoders import Encoder
 from lf.model.denoiser import LatentForcing
 from lf.network import Network, NetworkConfig
-from lf.runs import find_training
+from lf.runs import find_training, training_run
 
 SHARED = ("depth", "width", "heads", "bottleneck", "patch", "class_tokens", "expert_width")
 """Fields of a network that must equal the trunk's; the two below, where there are class tokens or experts."""
@@ -43,22 +46,76 @@ def _shapes(network: NetworkConfig, streams: Sequence[Stream]) -> dict[str, int]
     return found
 
 
+def start(network: Network, config: Training) -> str:
+    """Copies into ``network`` what it shares with the network that ``config.init`` names; returns a line about it.
+
+    Raises:
+        UserError: as of `trunk_of`.
+    """
+    told = begin(network, trunk_of(config).network, _changed(config))
+    return f"init={config.init.name}: {told}"
+
+
 @torch.no_grad()
-def begin(network: Network, trunk: Network) -> str:
+def begin(network: Network, trunk: Network, changed: Mapping[str, str] = MappingProxyType({})) -> str:
     """Copies all parameters that ``trunk`` has, too, into ``network``.
 
     Positions are computed and not learnt, so another resolution has no parameters of its own.
+
+    Args:
+        network: gets them.
+        trunk: has them.
+        changed: parts that are not copied, such as ``stream tiny``, and why.
 
     Returns:
         What is not copied, for a message: ``fresh parameters for stream tiny; all others are copied``.
     """
     theirs, fresh = _parts(trunk), dict[str, None]()
     for name, parameter in _parts(network).items():
-        if name in theirs and theirs[name].shape == parameter.shape:
+        if name in theirs and theirs[name].shape == parameter.shape and name[0] not in changed:
             parameter.copy_(theirs[name])
         else:
-            fresh[name[0]] = None
+            fresh[f"{name[0]} ({changed[name[0]]})" if name[0] in changed else name[0]] = None
     return f"fresh parameters for {', '.join(fresh)}; all others are copied" if fresh else "all parameters are copied"
+
+
+def _changed(config: Training) -> dict[str, str]:
+    """The parts that read other features than those of the same name in the trunk did, as far as this is known."""
+    trunk = find_training(config.init.name, config.runtime, key="init")
+    theirs = _features(trunk.training, trunk.config)
+    mine = _features(config, training_run(config).config if config.data else {})
+    found = dict[str, str]()
+    for part in mine.keys() & theirs.keys():
+        (my, my_known), (their, their_known) = mine[part], theirs[part]
+        keys = [key for key in my.keys() | their if my.get(key) != their.get(key)]
+        keys += [key for key in my_known.keys() & their_known if my_known[key] != their_known[key]]
+        if keys:
+            found[part] = f"other features: {', '.join(sorted(keys))}"
+    return found
+
+
+def _features(config: Training, stored: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Part that reads an encoder's features → settings of the encoder, and hashes of what it was made from, if known.
+
+    The hashes are those in the run's ``stored`` config: of its files, and of the data if it is trained on them.
+    """
+    parts = {f"latents.{n}": f"stream {name}" for n, name in enumerate(config.stream_names[1:])} | {"repa": "REPA"}
+    contents, found = stored.get("contents", {}), {}
+    for (at, part), encoder in zip(parts.items(), config.encoders, strict=False):
+        known = {key.removeprefix(f"{at}."): value for key, value in contents.items() if key.startswith(f"{at}.")}
+        if encoder.is_trained and "data_digest" in stored:
+            known["data"] = stored["data_digest"]
+        found[part] = _settings(encoder), known
+    return found
+
+
+def _settings(encoder: Encoder) -> dict[str, Any]:
+    """An encoder's fields, without its weight in the loss and the places of files."""
+    found = encoder.model_dump(mode="json", exclude={"loss_weight", *encoder.files})
+    for name in found:
+        if isinstance(inner := getattr(encoder, name), Encoder):
+            found[name] = _settings(inner)
+    return found
 
 
 def _parts(network: Network) -> dict[tuple[str, str], Tensor]:

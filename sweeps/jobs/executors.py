@@ -56,16 +56,19 @@ class Slurm(Executor):
         self.sweep, self.cluster, self.code = sweep, cluster, code
 
     def submit(self, train_evals: Sequence[TrainEval], avoid: str = "") -> None:
-        after = dict[str, list[TrainEval]]()
+        alike = dict[str, list[TrainEval]]()  # by the training that they wait for; each after it
         for train_eval in train_evals:
             key = train_eval.after.key if train_eval.after and train_eval.waits else ""
-            after.setdefault(key, []).append(train_eval)
-        for some in after.values():
-            self._submit(some, avoid, some[0].after if some[0].waits else None)
+            alike.setdefault(key, []).append(train_eval)
+        for some in alike.values():
+            before = job_of(some[0].after.folder) if some[0].after and some[0].waits else None
+            if before is None:
+                self._submit(some, avoid, "")
+            elif before.get("on") == "slurm":  # else another launcher trains it on its machine: they are submitted then
+                self._submit(some, avoid, f"afterok:{before['job']}")
 
-    def _submit(self, train_evals: Sequence[TrainEval], avoid: str, before: Task | None) -> None:
+    def _submit(self, train_evals: Sequence[TrainEval], avoid: str, ready: str) -> None:
         limit = min(self.cluster.max_array, max_array())
-        ready = f"afterok:{job_of(before.folder)['job']}" if before else ""
         # Sorted by number of evaluations, so that the r-th evaluations belong to the first trainings of the array.
         trained = sorted([c for c in train_evals if c.train], key=lambda c: -len(c.evaluations))
         for start in range(0, len(trained), limit):

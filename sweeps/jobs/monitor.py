@@ -122,6 +122,7 @@ def submit(sweep: Sweep) -> dict[str, State]:
     stopped = set[str]()
     for train_eval in sweep.train_evals:
         if train_eval.after and train_eval.after.key in stopped:
+            stopped.add(train_eval.tasks[0].key)
             continue
         waiting = [task for task in train_eval.tasks if found[task.key].name in ("new", "vanished")]
         if train_eval.train and state.alive(found[train_eval.train.key]):
@@ -130,7 +131,7 @@ def submit(sweep: Sweep) -> dict[str, State]:
         for task in list(waiting):
             if found[task.key].name != "vanished":
                 continue
-            before = train_eval.after if task is train_eval.train else train_eval.train
+            before = task.after if train_eval.train in (None, task) else train_eval.train
             row = before.trained.folder / "row.json" if before else None
             if row and not state.has_ended(row):
                 continue  # what it waits for is not done yet
@@ -149,9 +150,9 @@ def submit(sweep: Sweep) -> dict[str, State]:
         if waiting:
             first = waiting[0] if waiting[0].kind == "train" else None
             others = [task for task in waiting if task is not first]
-            again.setdefault(avoid, []).append(TrainEval(first, others, train_eval.after))
-    for avoid, train_evals in again.items():
-        sweep.executor.submit(train_evals, avoid)
+            again.setdefault(avoid, []).append(TrainEval(first, others))
+    for avoid in sorted(again, reverse=True):  # "" last: only these may wait for others, which then have new jobs
+        sweep.executor.submit(again[avoid], avoid)
     return found
 
 

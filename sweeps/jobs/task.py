@@ -43,11 +43,13 @@ class Task:
         training: the training, with its runtime.
         evaluations: evaluations of the training; empty: the training itself.
         title: title in outputs.
+        after: the training that must be done before this one, or a search's worker, begins, if any.
     """
 
     training: Training
     evaluations: tuple[Evaluation, ...] = ()
     title: str = ""
+    after: "Task | None" = field(default=None, kw_only=True)
 
     @cached_property
     def trained(self) -> TrainingRun:
@@ -101,16 +103,20 @@ class Task:
 
 @dataclass
 class TrainEval:
-    """One training, if it is not done, the tasks that evaluate it, and the training that both wait for, if any."""
+    """One training, if it is not done, and the tasks that evaluate it."""
 
     train: Task | None
     evaluations: list[Task] = field(default_factory=list)
-    after: Task | None = None
 
     @property
     def tasks(self) -> list[Task]:
         """All tasks, in order."""
         return [*([self.train] if self.train else []), *self.evaluations]
+
+    @property
+    def after(self) -> Task | None:
+        """The training that must be done before its own begins, if any."""
+        return self.tasks[0].after
 
     @property
     def waits(self) -> bool:
@@ -142,6 +148,8 @@ class TaskRunner:
             raise NotStarted(f"{why['kind']}: {why['message']}")
         if task.evaluations and task.trained.row is None:  # its checkpoint is not the final one
             raise NotStarted("its training is not done")
+        if task.after and not task.after.done:
+            raise NotStarted("the training that it waits for is not done")
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
         first = int(os.environ.get("SLURM_PROCID", 0)) == 0
         note = partial(record_attempt, task.folder) if first else lambda **_: None

@@ -43,7 +43,9 @@ def run_trials(
     Raises:
         SystemExit: every worker stopped before all trials had ended.
     """
-    tasks = [Worker(training, (), f"worker {number}", number, most, space=space) for number in range(workers)]
+    tasks = [
+        Worker(training, (), f"worker {number}", number, most, space=space, after=after) for number in range(workers)
+    ]
     if tasks[0].done:
         return
     # A worker is one process; to use more processes, use more workers.
@@ -57,7 +59,7 @@ def run_trials(
             (task.folder / "failure.json").unlink(missing_ok=True)
     units = [state.entry(task, task.trained.id, [f"training/{task.trained.id}/row.json"], "") for task in first]
     units += [state.entry(task, "", [task.row], after.key if after else "") for task in tasks]
-    groups = [*(TrainEval(task) for task in first), *(TrainEval(None, [task], after) for task in tasks)]
+    groups = [*(TrainEval(task) for task in first), *(TrainEval(None, [task]) for task in tasks)]
     run_plan(trials.folder, {**manifest, "cells": [], "units": units}, groups, profile, workers, slurm=slurm)
     if not tasks[0].done:
         console.print(f"{trials.finished} of {most} trials have ended, and no worker is left; the same command")

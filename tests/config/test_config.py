@@ -177,7 +177,8 @@ REPA = [  # what goes together: the encoder, its place and its width
 
 
 def test_every_training_field_is_part_of_the_identity() -> None:
-    assert set(CHANGES) == set(Training.model_fields) - {"runtime", "repa"}, "a new field: give it a change here"
+    others = {"runtime", "repa", "init"}  # init: tests/training/test_warm_start.py
+    assert set(CHANGES) == set(Training.model_fields) - others, "a new field: give it a change here"
     assert set(NETWORK_CHANGES) == set(NetworkConfig.model_fields) - {"repa_block"}, (
         "a new field: give it a change here"
     )
@@ -236,3 +237,17 @@ def test_options_cannot_be_abbreviated() -> None:
     assert parser.parse_args(["--watch"]).watch
     with pytest.raises(UserError, match="unrecognized arguments: --wat"):
         parser.parse_args(["--wat"])
+
+
+@pytest.mark.parametrize("name", ["123456789012", "12e456789012", "007", "1_000"])
+@pytest.mark.parametrize("key", ["run", "guidance.guide", "init", "init.name"])
+def test_the_name_of_a_run_is_text_also_where_it_looks_like_a_number(key: str, name: str) -> None:
+    expected: object = name
+    for part in reversed([*key.split("."), *(["name"] if key == "init" else [])]):
+        expected = {part: expected}
+    assert overrides([f"{key}={name}"]) == expected
+
+
+def test_one_word_of_several_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"^config.lr_schedule='consine': allowed: constant, cosine, linear; did you"):
+        training(lr_schedule="consine")

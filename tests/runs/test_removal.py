@@ -1,9 +1,11 @@
 """`lf.runs rm` and `gc` remove what was asked for, and never what another run needs."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,22 @@ def test_a_removal_that_is_killed_leaves_a_whole_run_or_none(runs: Path) -> None
     assert done.returncode == -signal.SIGKILL and STOPPED not in ids(runs)
     command.main(["gc", f"runs={runs}"])
     assert not list(runs.glob("training/.removed*"))
+
+
+@pytest.mark.parametrize("how", ["done", "begun", "new", "running"])
+def test_a_trunk_stays_while_a_training_must_begin_with_its_weights(how: str, runs: Path) -> None:
+    folder = runs / "training" / "abcdefabcdef"
+    folder.mkdir()
+    config = {"schedule": {"name": "shifted"}, "init": {"name": "x"}, "contents": {"init.name": STOPPED}}
+    (folder / "config.json").write_text(json.dumps(config))
+    if how == "done":
+        (folder / "row.json").write_text('{"id": "abcdefabcdef"}')
+    if how == "begun":
+        verified.write(folder / "checkpoint.safetensors", {"raw.x": torch.ones(3)}, {"step": "1"})
+    with lease(folder / "lock") if how == "running" else nullcontext():
+        if how in ("done", "begun"):
+            command.main(["rm", STOPPED, f"runs={runs}"])
+            return
+        said = f"{STOPPED}: is needed by 1 trainings, such as abcdefabcdef .shifted seed 0 warm start.; .*begin first"
+        with pytest.raises(UserError, match=said):
+            command.main(["rm", STOPPED, f"runs={runs}"])

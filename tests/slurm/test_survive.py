@@ -1,11 +1,13 @@
 """Sweeps on a real cluster, where something goes wrong: every cell ends, once, as if nothing had."""
 
+import json
 import os
 import re
 import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Cluster
@@ -26,6 +28,21 @@ def cells(launch):
         for alpha in alphas:
             path = {"path": {"name": "shifted", "alpha": alpha}} if alpha else {}
             yield Cell({"latent": cells, "alpha": alpha, "seed": 0}, training, launch.evaluate(**path))
+'''
+# One network of all orders, and two that begin with its weights; one of them is trained on in two steps.
+TRUNK = '''
+"""Does a trunk survive?"""
+from sweeps.cells import Cell
+from sweeps.specialise import specialised, trunk_of
+
+def cells(launch):
+    for order in ("cascaded", "shifted"):
+        training = launch.train(latents=[{"name": "pixels", "cells": 2}], schedule=order)
+        before = trunk = trunk_of(training, launch)
+        for steps in (10, 20) if order == "cascaded" else (10,):
+            short = specialised(training, trunk, steps)
+            yield Cell({"order": order, "length": steps, "seed": 0}, short, launch.evaluate(), before)
+            before = short
 '''
 TABLE = re.compile(r"^.* FD-\w+ ↓ +class ↑.*\n(?:.*\S.*\n)+", re.M)  # its header and rows
 
@@ -88,3 +105,44 @@ def test_while_the_controller_is_away_the_launcher_says_so_and_waits(place: Plac
     finally:
         place.cluster.start()
     assert "2 jobs done, 0 failed" in launcher.end()
+
+
+def test_a_trunk_whose_node_stops_and_whose_job_is_lost_is_trained_once_and_the_others_wait(place: Place) -> None:
+    (place.folder / "trunk.py").write_text(TRUNK)
+    words = ["steps=1500", "runtime.checkpoint_seconds=0.2"]
+    launcher = place.launch("trunk.py", "executor=slurm", *words)
+    cluster = place.cluster
+
+    def saved() -> dict[str, Any]:
+        """The trunk, as soon as it trains and has a checkpoint."""
+        units = place.units("trunk")
+        there = units and any(place.training(units[0]).glob("checkpoint*")) and place.attempts(units[0])
+        return units[0] if there else {}
+
+    trunk = cluster.wait(saved)
+    first, others = place.job(trunk), place.units("trunk")[1:]
+    waiting = [unit for unit in others if unit["kind"] == "train"]
+    assert len(waiting) == 3 and len(others) == 6
+    for unit in waiting:
+        state = cluster.show(place.job(unit))
+        assert state["JobState"] == "PENDING" and state["Reason"] == "Dependency", state
+    assert f"{len(others)} pending" in place.status("trunk")
+
+    with cluster.active():
+        node = place.attempts(trunk)[0]["node"]
+        cluster.stop_node(node)
+        try:
+            cluster.run("scancel", first)  # its job is lost as well, and those that waited for it with it
+            cluster.wait(lambda: place.job(trunk) != first)
+            cluster.wait(lambda: len([line for line in place.attempts(trunk) if "began" in line]) > 1)
+        finally:
+            cluster.start_node(node)
+        assert "7 jobs done, 0 failed" in launcher.end()
+
+    for unit in place.units("trunk"):
+        assert place.there(unit)
+        assert [line["outcome"] for line in place.attempts(unit) if "outcome" in line].count("done") == 1
+    log = json.loads((place.runs / "jobs" / trunk["key"] / "job.json").read_text())["log"]
+    assert "resumes at step" in Path(log).read_text(), "it went on from its checkpoint"
+    place.launch("trunk.py", "executor=local", "workers=2", *words, runs=place.alone).end()
+    same(place.runs, place.alone, 4)

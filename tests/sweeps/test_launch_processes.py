@@ -78,6 +78,31 @@ def test_killed_twice_and_launched_again_it_scores_as_if_undisturbed(judged: Jud
     assert {name: after[name] for name in before} == before, "what was done is done again"
 
 
+TRUNK = '''
+"""Is the trunk trained once?"""
+from sweeps.cells import Cell
+
+def cells(launch):
+    for name in ("cascaded", "shifted"):
+        training = launch.train(latents=[{"name": "pixels", "cells": 2}], schedule=name)
+        yield Cell({"order": name}, training, launch.evaluate())
+'''
+
+
+def test_launchers_at_once_train_a_trunk_once(judged: Judged, tmp_path: Path) -> None:
+    """Two of one sweep, and one of another that needs the same trunk."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(TRUNK if name == "one" else TRUNK.replace("cascaded", "offset"))
+    place = judged(tmp_path / "runs")
+    words = ["data=digits", "resolution=16", "network.patch=4", *SMALL, "from=trunk", f"runtime.runs={place}"]
+    launchers = [start("sweeps.launch", str(tmp_path / f"{name}.py"), *words) for name in ("one", "one", "two")]
+    said = [launcher.communicate(timeout=PATIENCE) for launcher in launchers]
+    assert not any(launcher.returncode for launcher in launchers), said
+    assert len(rows(place, "training")) == 1 + 3 and len(rows(place)) == 3
+    logged = [len(list(folder.glob("*tfevents*"))) for folder in (place / "training").iterdir()]
+    assert logged == [1] * 4, "trained once"
+
+
 FAILING = '''
 """Does the first failure end it?"""
 from sweeps.cells import Cell

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from toy import LATENT, PLAIN, WORDS, files, first_loss, refusal, stop_after, training
+from toy import LATENT, PATIENCE, PLAIN, WORDS, files, first_loss, refusal, start, stop_after, training
 
 from lf.config import Evaluation, Training
 from lf.core.runtime import Runtime
@@ -189,3 +189,12 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(
     words = [*WORDS, *PLAIN, *SHORT, *init, *named, f"runtime.runs={tmp_path / 'runs'}"]
     assert said.replace("{trunk}", str(trunk)) in refusal(main, words, capsys)
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_at_once_train_it_once(trunk: Path, tmp_path: Path) -> None:
+    words = [*WORDS, *PLAIN, *SHORT, f"init={trunk}", f"runtime.runs={tmp_path}"]
+    both = [start("lf.train", *words) for _ in range(2)]
+    said = [process.communicate(timeout=PATIENCE) for process in both]
+    assert not any(process.returncode for process in both), said
+    assert sum("all parameters are copied" in err for _, err in said) == 1, said
+    assert len([file for file in tmp_path.glob("training/*/*") if "tfevents" in file.name]) == 1

@@ -1,6 +1,7 @@
 """What a warm start copies: streams by name, all but what has another shape; and public weights on one's own images."""
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from torch import nn
 from toy import first_loss, training
 
 from lf import convert
+from lf.config import Training
 from lf.diffusion.streams import Stream
 from lf.model.denoiser import LatentForcing
 from lf.network import Network, NetworkConfig
 from lf.runs import training_run
 from lf.storage import checkpoint
 from lf.train import train
-from lf.training.warm_start import begin
+from lf.training.warm_start import begin, start
 
 SIZE = {"depth": 1, "width": 16, "heads": 2, "bottleneck": 8, "patch": 4, "class_tokens": 2, "class_token_block": 0}
 PER_STREAM = ("embed", "time", "branches")
@@ -74,7 +76,7 @@ def test_other_streams_classes_and_repa_keep_fresh_parameters(expert: int) -> No
 
 
 PUBLIC = [
-    "network.depth=3", "network.class_tokens=32", "network.class_token_block=1", "dtype=float32", "steps=6",
+    "network.depth=3", "network.class_tokens=32", "network.class_token_block=1", "dtype=float32", "steps=20",
 ]  # fmt: skip
 
 
@@ -139,3 +141,61 @@ def test_weights_of_other_origin_are_named_by_what_the_file_holds(tmp_path: Path
     assert len(same) == 1
     LatentForcing.from_pretrained(public, "raw").save_pretrained(tmp_path / "other")
     assert len({*same, named(public, "raw"), named(tmp_path / "other")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "told"),
+    [
+        ("{name: tiny}", "{name: tiny, loss_weight: 0.3}", ""),
+        ("{name: tiny}", "{name: tiny, seed: 1}", "tiny (other features: seed)"),
+        ("{name: pixels, cells: 2}", "{name: pixels, cells: 2, unit: true}", "pixels_latent (other features: unit)"),
+        ("{name: dinov2}", "{name: dinov2, weights: mine.safetensors}", ""),
+        ("{name: dinov2, stats: a.pt}", "{name: dinov2, clamp: 4, stats: b.pt}",
+         "dinov2 (other features: clamp, stats)"),
+        ("{name: autoencoder, align: {name: dinov2, weights: a.pt}}",
+         "{name: autoencoder, align: {name: dinov2, weights: b.pt}}",
+         "autoencoder (other features: align.weights)"),
+    ],
+)  # fmt: skip
+def test_a_stream_that_reads_other_features_has_fresh_parameters(
+    theirs: str, mine: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as this is known: a file that is not named, or not there any more, may be the same one."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(f"{name}.pt").write_bytes(name.encode())
+    Path("mine.safetensors").write_bytes(b"mine")
+    words = [f"runtime.runs={tmp_path / 'runs'}", "schedule=cascaded"]
+    trunk = training(*words, f"latents=[{theirs}]")
+    model = finished(trunk)
+    new = training(*words, f"latents=[{mine}]", f"init={training_run(trunk).id}")
+    torch.manual_seed(1)
+    fresh = LatentForcing(new, 10)
+    before = {name: value.clone() for name, value in fresh.network.state_dict().items()}
+    line = f"fresh parameters for stream {told}; all others are copied" if told else "all parameters are copied"
+    assert start(fresh.network, new) == f"init={training_run(trunk).id}: {line}"
+    for name, value in fresh.network.state_dict().items():
+        if name.startswith(("embed.1.", "time.1.", "branches.1.")):
+            assert value.equal(before[name] if told else model.network.state_dict()[name]), name
+        elif not name.startswith("head.linear"):
+            assert value.equal(model.network.state_dict()[name]), name
+
+
+def test_features_that_are_trained_on_other_images_are_others(photos: Path, tmp_path: Path) -> None:
+    words = [f"runtime.runs={tmp_path / 'runs'}", "schedule=cascaded", "latents=[tiny]"]
+    trunk = training(*words)
+    finished(trunk)
+    new = training(*words, f"data=folder:{photos}", f"init={training_run(trunk).id}")
+    assert "for stream tiny (other features: data); all" in start(LatentForcing(new, 10).network, new)
+
+
+def finished(config: Training) -> LatentForcing:
+    """A network as if it had been trained, with its run."""
+    torch.manual_seed(0)
+    model, run = LatentForcing(config, 10), training_run(config)
+    randomized(model.network, 0)
+    with run.held():
+        optimizer = torch.optim.AdamW(model.parameters())
+        checkpoint.save(run.folder, model.network, [deepcopy(model.network)], optimizer, 1, torch.zeros(1, 3))
+        run.finish({})
+    return model

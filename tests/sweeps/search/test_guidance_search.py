@@ -14,7 +14,7 @@ from lf.runs import TrainingRun, evaluation_run, find_training
 from sweeps import guidance, retry
 from sweeps.jobs import state
 from sweeps.search import guidance as guidance_module
-from sweeps.search import outcome, workers
+from sweeps.search import outcome
 
 
 def test_the_best_settings_are_a_preset_that_asks_for_the_same_evaluation(
@@ -34,7 +34,7 @@ def test_the_best_settings_are_a_preset_that_asks_for_the_same_evaluation(
 
 def test_the_unguided_point_comes_first_and_is_a_sweeps_unguided_evaluation(quick: None, network: Path) -> None:
     trials = searched(network, *PLANE, most=11)
-    found = find_training(str(network), workers.settings([f"runtime.runs={network.parents[1]}"]).runtime)
+    found = find_training(str(network), guidance_module.settings([f"runtime.runs={network.parents[1]}"]).runtime)
     plain = evaluation_run(found, trials.space.evaluation(trials.space.usual))
     first, *others = trials.study.trials
     assert first.params == {"scale.pixels": 1, "scale.pixels_latent": 1}
