@@ -10,6 +10,7 @@ import json
 
 import pandas as pd
 
+from analysis import orders
 from analysis.figures import probe
 from analysis.folders import source
 from analysis.protocol import comparable
@@ -41,6 +42,8 @@ def findings(frame: pd.DataFrame) -> list[str]:
     comparable(frame)
     if meant_nothing := smoke(frame):
         return [meant_nothing]
+    if orders.is_search(frame):
+        return orders.findings(frame)
     if "trial" in labels(frame):
         return searched(frame)
     told = order(frame) if {"latent", "model", "path", "alpha"} <= {*labels(frame)} else comparisons(frame)

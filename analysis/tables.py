@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import orders
 from analysis.folders import source
 from analysis.protocol import caption, comparable, data_of, floor
 from analysis.published import tables_of
@@ -69,7 +70,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(frame: pd.DataFrame) -> list[dict[str, list[str]]]:
-    """For each row of the table the ids of its ``training`` and its ``evaluation``, one per seed."""
+    """For each row of `table` the ids of its ``training`` and its ``evaluation``, one per seed."""
     cells = labels(frame)
     groups = frame.groupby(cells, dropna=False, sort=False) if cells else [((), frame)]
     return [{kind: list(part[f"{kind}_id"]) for kind in ("training", "evaluation")} for _, part in groups]
@@ -112,8 +113,10 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
-    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold."""
+    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold; of a search for an order, `orders.table`."""
     shown = table(frame)
+    if orders.is_search(frame):
+        return orders.table(frame, bold)
     text = shown[[c for c in shown if c in labels(frame) or c == "cell"]].copy()
     if {"path", "alpha"} <= {*text}:
         where = [path_label(*row) for row in shown[["path", "alpha"]].itertuples(index=False)]
@@ -138,6 +141,8 @@ def _spread(mean: float, sd: float, digits: int) -> str:
 
 def notes(frame: pd.DataFrame) -> str:
     """The notes below a table: protocol, spread, and the meaning of bold."""
+    if orders.is_search(frame):
+        return f"{caption(frame)} Bold: {orders.NOTE}"
     seeds = frame.seed.nunique()
     spread = f"± is the standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed, no spread"
     return f"{caption(frame)} {spread}; class is class accuracy. {BOLD}"
