@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.scores import SCORES, header, labels, scores, sign
+from analysis.scores import SCORES, header, scores, sign
 
 FRESH, SECOND = "fresh noise", "second seed"
 NOTE = (
@@ -51,7 +51,8 @@ def table(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
     parts = {f"{share:.0%}": usual[usual.share == share] for share in sorted(usual.share.unique())}
     parts[FRESH] = frame[(frame.seed == frame.seed.min()) & (frame.noise > frame.noise.min())]
     parts[SECOND] = frame[frame.seed > frame.seed.min()]
-    columns = [(f"{header(score, frame)} {title}", part, score) for title, part in parts.items() if len(part)]
+    columns = [(title, part, score) for title, part in parts.items() if len(part)]
+    columns[0] = (f"{header(score, frame)} {columns[0][0]}", *columns[0][1:])
     last = usual.dropna(subset=[score]).sort_values("share", kind="stable").drop_duplicates("order", keep="last")
     columns += [(header(name, frame), last, name) for name in scores(frame) if name != score]
     for title, part, name in columns:

@@ -35,7 +35,8 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """One row per cell: its labels, scores (missing if it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
-        sweep: name of the sweep (its last launch), of the folder of a report, ``guidance-ID``, ``order-ID`` or ``run-ID``.
+        sweep: name of the sweep (its last launch) or of the folder of a report; ``guidance-ID``, ``order-ID``,
+            ``run-ID``.
         runs: the run store. If it is None, or if the sweep was not launched there, the committed results are read.
 
     Returns:

@@ -113,7 +113,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
-    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold; of a search for an order, `orders.table`."""
+    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold; or `orders.table`."""
     shown = table(frame)
     if orders.is_search(frame):
         return orders.table(frame, bold)

@@ -59,8 +59,8 @@ def tried(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
                                   strict=True):  # fmt: skip
                 style: dict[str, Any] = {"color": colour, "linewidth": 1.2}
                 if cell["order"] == best:
-                    edge = [patheffects.Stroke(linewidth=5.5, foreground="k"), patheffects.Normal()]
-                    style |= {"linewidth": 3.5, "path_effects": edge}
+                    edge = [patheffects.Stroke(linewidth=4.5, foreground="k"), patheffects.Normal()]
+                    style |= {"linewidth": 3, "path_effects": edge}
                 ax.plot(path[:, x], path[:, y], **style)
         for ax in row:
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=f"$t$ {names[x]} (1 = clean)")

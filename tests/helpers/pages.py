@@ -25,6 +25,7 @@ COMMANDS = (
     "lf.train", "lf.train_tokenizer", "lf.sample", "lf.evaluate", "lf.convert", "lf.runs", "lf.data.prepare",
     "lf.encoders.cache", "lf.encoders.whiten", "lf.metrics.make_reference",
     "sweeps.launch", "sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry", "sweeps.guidance",
+    "sweeps.order",
     "analysis", "analysis.export", "analysis.tables", "analysis.figures", "analysis.findings", "analysis.probe",
     "analysis.report", "analysis.notebooks", "benchmarks",
 )  # fmt: skip
