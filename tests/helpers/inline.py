@@ -15,7 +15,7 @@ class Inline(Local):
 
     def states(self) -> dict[str, str]:
         while self.waiting:
-            tasks, job = self.waiting.pop(0), f"inline-{len(self.ended)}"
+            tasks, job = self.waiting.pop(0).tasks, f"inline-{len(self.ended)}"
             for task in tasks:
                 record_job(task, job, "local", "")
             self.ended[job] = "FAILED"

@@ -48,9 +48,11 @@ def test_two_of_four_workers_are_killed_and_every_order_is_trained_once(judged: 
     assert all(len(row["by"]) == 1 + (row["trial"] in killed) for row in rows), rows
 
     frame = load(file.parent.name, store)  # every order, the better half for longer, the best one to its end
-    assert frame.protocol.notna().all() and [len(part) for _, part in frame.groupby("share")] == [8, 4, 3]
+    tried = len({row["evaluation"] for row in rows})  # the first random points may be orders that were tried
+    half = -(-tried // 2)
+    assert frame.protocol.notna().all() and [len(part) for _, part in frame.groupby("share")] == [tried, half, 3]
     begun = legs(store)
-    assert set(begun) > {*frame.training_id} and len(begun) == 1 + 8 + 4 + 2  # with the trunk
+    assert set(begun) > {*frame.training_id} and len(begun) == 1 + tried + half + 2  # with the trunk
     hit = {frame.set_index("evaluation_id").training_id[rows[number]["evaluation"]] for number in killed}
     assert {name for name, times in begun.items() if times != 1} <= hit, "a training was done twice"
     assert len(list((store / "evaluation").iterdir())) == len(frame)
