@@ -59,10 +59,10 @@ def _fill(desk: Path, page: Path) -> None:
         "guidance": "evaluation:\n  guidance: {kind: cfg, scale: {pixels: 1.5}}\n",
         "order": json.dumps({"training": preset("shapes")["training"]}),
     }
-    for kind, text in presets.items():
+    for kind, written in presets.items():
         search = desk / "runs" / "sweeps" / f"{kind}-ID"
         search.mkdir(parents=True)
-        (search / f"{kind}.yaml").write_text(text)
+        (search / f"{kind}.yaml").write_text(written)
 
 
 @pytest.fixture

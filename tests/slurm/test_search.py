@@ -91,5 +91,6 @@ def test_a_search_for_an_order_survives_the_loss_of_nodes(cluster: Cluster, judg
         assert len(begun) == 1 + 4 + 2 + 2  # the trunk, and one training for each cell but that of the fresh noise
         # A node runs two workers, or two trainings.
         assert sum(begun.values()) <= len(begun) + 2 * 2, begun
-        for unit in units("train"):
-            assert sum(line.get("outcome") == "done" for line in place.attempts(unit)) == 1, place.attempts(unit)
+        jobs = [attempts for unit in units("train") if (attempts := place.attempts(unit))]  # workers train the others
+        assert len(jobs) >= 2 + 2, jobs
+        assert all(sum(line.get("outcome") == "done" for line in attempts) == 1 for attempts in jobs), jobs

@@ -12,6 +12,7 @@ from analysis import load
 from analysis.figures import draw
 from analysis.findings import findings
 from analysis.scores import labels
+from analysis.tables import for_a_reader
 
 
 @pytest.mark.slow
@@ -56,3 +57,8 @@ def test_two_of_four_workers_are_killed_and_every_order_is_trained_once(judged: 
     hit = {frame.set_index("evaluation_id").training_id[rows[number]["evaluation"]] for number in killed}
     assert {name for name, times in begun.items() if times != 1} <= hit, "a training was done twice"
     assert len(list((store / "evaluation").iterdir())) == len(frame)
+    assert set(draw(frame, store)) >= {"tried", "halving"} and len(for_a_reader(frame, str)) == tried
+    (found,) = findings(frame)
+    assert f" of {tried} orders best with " in found and "with fresh noise " in found and "a second seed " in found
+    steps = 60 + 30 * tried + 15 * half + 15 + 60  # every length continues the shorter one
+    assert f"took {steps:,} training steps, those of the trunk included" in found
