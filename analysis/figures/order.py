@@ -66,8 +66,15 @@ def tried(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=f"$t$ {names[x]} (1 = clean)")
         row[0].set_ylabel(f"$t$ {names[y]} (1 = clean)")
     shortest = f"{header(score, frame)} after {first.share.min():.0%} of the steps"
-    figure.colorbar(by_score, ax=list(axes[:, 0]), label=shortest, extend="max" if lower else "min", shrink=0.9)
-    figure.colorbar(by_length, ax=list(axes[:, 1]), label="share of the steps", shrink=0.9)
+    figure.colorbar(
+        by_score,
+        ax=list(axes[:, 0]),
+        label=shortest,
+        extend="max" if lower else "min",
+        shrink=0.9,
+        aspect=20 * len(pairs),
+    )
+    figure.colorbar(by_length, ax=list(axes[:, 1]), label="share of the steps", shrink=0.9, aspect=20 * len(pairs))
     return figure
 
 
