@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis import orders
 from analysis.protocol import caption, data_of, floor
 from analysis.scores import SCORES, header, kinds_of, labels, scores
 from analysis.tables import bold
@@ -53,6 +54,12 @@ SEE = {
     "is no guidance. A step line that has been flat for long says that more trials would find little.",
     "guidance": "{score} over the scales of guidance; the star is the best trial. Many dots as good as the star, far "
     "apart, say that the scale matters little.",
+    "tried": "The paths of all orders that were tried, by {score} after the shortest training, which all of them have "
+    "(left), and by the length that halving gave them (right). The wide line is the best order. Dark lines that lie "
+    "close together say that their neighbourhood is good, not one path by chance.",
+    "halving": "{score} of every order against the length of its training from the trunk. A line that stops is an "
+    "order that halving left. Open signs are the best order with fresh noise and with a second seed: if they lie far "
+    "from its line, its lead may be chance. Lines that cross say that a shorter training would have misled.",
     "cross_psnr": "Left: how well each stream is predicted over all pairs of times. Right: how much of that the other "
     "side tells, against noise in its place. Contour lines along one axis mean that the other time does not matter.",
     "difficulty": "The share of the streams that the network cannot predict, over all pairs of times, and the sweep's "
@@ -84,12 +91,14 @@ def varied(frame: pd.DataFrame) -> list[str]:
 
 def compared(frame: pd.DataFrame) -> str:
     """What is compared, and by what measures, as sentences."""
-    found, names = scores(frame), varied(frame)
+    found, names = _scores(frame), varied(frame)
     cells = len(frame.groupby(labels(frame), dropna=False)) if labels(frame) else 1
     seeds = frame.seed.nunique()
     over = f"over {seeds} training seeds" if seeds > 1 else f"with one training seed ({frame.seed.iloc[0]})"
     kind = "trials" if "trial" in labels(frame) else "cells"
     what = f"{cells} {kind} that differ in {_listed(names)}, {over}" if names else f"One cell, {over}"
+    if orders.is_search(frame):
+        what = f"{frame.order.nunique()} orders, each trained from one trunk for up to {frame.share.nunique()} lengths"
     if not found:
         return f"{what}; nothing is scored."
     said = [f"{header(name, frame)[:-2]}, {meaning(name, frame)} ({_better(name)})" for name in found]
@@ -97,9 +106,15 @@ def compared(frame: pd.DataFrame) -> str:
     return f"{what}, by {said[0]}.{more}"
 
 
+def _scores(frame: pd.DataFrame) -> list[str]:
+    """The scores; that of a search for an order which it went by is the first."""
+    first = orders.objective(frame) if scores(frame) and orders.is_search(frame) else ""
+    return sorted(scores(frame), key=lambda name: name != first)
+
+
 def to_see(figure: str, frame: pd.DataFrame) -> str:
     """The caption of a figure: what it shows, and what to look for."""
-    found = scores(frame)
+    found = _scores(frame)
     text = SEE[figure].format(score=f"{header(found[0], frame)[:-2]} ({_better(found[0])})" if found else "The score")
     if figure in ("alpha", "scores", "reconstruction", "specialisation"):
         seeds = frame.seed.nunique()
@@ -114,6 +129,8 @@ def rules(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     """The notes below a table as shown: its floor and protocol, and what its signs mean, if it has them."""
     seeds = frame.seed.nunique()
     said = [floor(frame), caption(frame)]
+    if orders.is_search(frame):
+        return " ".join([*said, f"{STAR}: {orders.NOTE}".replace(" :", ":")])
     said += [f"± is the standard deviation over {seeds} training seeds."] if seeds > 1 else []
     if table.map(lambda text: str(text).startswith(STAR)).to_numpy().any():
         told = bold(frame).replace("Bold:", "★:")

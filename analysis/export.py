@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import results
+from analysis import orders, results
 from analysis.folders import arguments, committed_name, measured
 from analysis.protocol import fields
 from analysis.results import configs, curves, launched, load, samples
@@ -41,7 +41,7 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
     What it does not replace stays, such as the images of cells that are not among the new rows.
 
     Args:
-        sweep: name of the sweep, ``guidance-ID`` or ``run-ID``.
+        sweep: name of the sweep, ``guidance-ID``, ``order-ID`` or ``run-ID``.
         runs: the run store.
         force: replace rows that are there even by fewer ones, or by ones of another protocol or budget.
 
@@ -72,10 +72,10 @@ def export(sweep: str, runs: Path = Path("runs"), force: bool = False) -> Path:
         if probed.parent != folder:
             shutil.copy(probed, folder)
     shown = frame[frame.seed == frame.seed.min()]
-    if "trial" in frame:  # a search: its presets, and images of the unguided and the best trial
+    if "trial" in frame or orders.is_search(frame):  # its presets, and images of the first and the best
         for preset in (runs / "sweeps" / sweep).glob("*.yaml"):
             shutil.copy(preset, folder)
-        shown = frame.loc[[0, best_row(frame)]]
+        shown = orders.shown(frame) if orders.is_search(frame) else frame.loc[[0, best_row(frame)]]
     for name, images in samples(shown, runs).items():
         some = {key: value[:IMAGES] for key, value in load_file(images).items()}
         replace_tensors(folder / "samples" / f"{name}.safetensors", some)

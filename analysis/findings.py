@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import specialisation
+from analysis import orders, specialisation
 from analysis.figures import probe
 from analysis.folders import source
 from analysis.protocol import begun, comparable, spent
@@ -49,6 +49,8 @@ def findings(frame: pd.DataFrame) -> list[str]:
     comparable(frame)
     if meant_nothing := smoke(frame):
         return [meant_nothing]
+    if orders.is_search(frame):
+        return orders.findings(frame)
     if "trial" in labels(frame):
         return searched(frame)
     if of_orders(frame):

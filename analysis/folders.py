@@ -77,7 +77,7 @@ def measured(frame: pd.DataFrame) -> list[Path]:
 def arguments(doc: str | None, meaning: str = MEANING, optional: bool = False) -> Parser:
     """A parser of a command's words ``NAME [runs=FOLDER]``; NAME may be left out if it is ``optional``."""
     parser = Parser(doc)
-    kinds = "question, folder of a report, guidance-ID or run-ID"
+    kinds = "question, folder of a report, guidance-ID, order-ID or run-ID"
     parser.add_argument("name", metavar="NAME", nargs="?" if optional else None, help=kinds)
     parser.add_argument("runs", metavar="runs=FOLDER", nargs="?", type=store_of, default=Path("runs"), help=meaning)
     return parser

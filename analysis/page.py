@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis import tables
+from analysis import orders, tables
 from analysis.captions import SETTLED, STAR, compared, rules, to_see
 from analysis.figures import draw, png, probe
 from analysis.figures.style import tiles
@@ -115,6 +115,7 @@ def commands(frame: pd.DataFrame) -> list[str]:
     name, runs = frame.attrs["launch"], frame.attrs["runs"]
     asked = str(frame.attrs.get("asked") or name)
     launched = ["python", "-m", "sweeps.launch", asked, *frame.attrs["words"]] if name else []
+    launched = ["python", "-m", "sweeps.order", *frame.attrs["words"]] if orders.is_search(frame) else launched
     written = ["python", "-m", "analysis.report", report_name(frame) if runs else frame.attrs["sweep"]]
     written += [runs] if runs not in ("", "runs") else [] if runs else ["results"]
     return [shlex.join(words) for words in (launched, written) if words]
@@ -133,7 +134,8 @@ def page(frame: pd.DataFrame, runs: Path | None, figures: dict[str, bytes] | Non
     try:
         table = tables.for_a_reader(frame, lambda s: STAR + s)
         figures = figures or {name: png(figure) for name, figure in draw(frame, runs).items()}
-        parts |= {"table": table, "ids": tables.identities(frame), "rules": rules(frame, table)}
+        ids = orders.identities(frame) if orders.is_search(frame) else tables.identities(frame)
+        parts |= {"table": table, "ids": ids, "rules": rules(frame, table)}
         parts["compared"] = inline(compared(frame))
         parts["figures"] = [(uri(data), shown_width(data), to_see(name, frame)) for name, data in figures.items()]
         parts |= {"findings": findings(frame), "published": tables.published(frame), "ahead": tables.ahead_of(frame)}

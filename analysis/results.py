@@ -2,7 +2,7 @@
 
 A sweep's rows come from the run store if it was launched there, else from the committed ``results/NAME/rows.jsonl`` of
 the working folder or, where it has none, of this package. ``guidance-ID`` is a search, with one row per trial;
-``run-ID`` is all evaluations of one training.
+``order-ID`` is one for an order, with one row per training and noise; ``run-ID`` is all evaluations of one training.
 """
 
 import json
@@ -37,7 +37,8 @@ def load(sweep: str, runs: Path | None = Path("runs")) -> pd.DataFrame:
     """One row per cell: its labels, scores (missing if it is not done), ids, and ``protocol`` and ``budget`` as JSON.
 
     Args:
-        sweep: name of the sweep (its last launch), of the folder of a report, ``guidance-ID`` or ``run-ID``.
+        sweep: name of the sweep (its last launch) or of the folder of a report; ``guidance-ID``, ``order-ID``,
+            ``run-ID``.
         runs: the run store. If it is None, or if the sweep was not launched there, the committed results are read.
 
     Returns:
@@ -167,11 +168,11 @@ def launched(sweep: str, runs: Path | None) -> tuple[dict[str, Any], list[dict[s
     if runs is None:
         return None
     manifest = _read(runs / "sweeps" / sweep / "sweep.json") or _read(runs / "reports" / sweep / "sweep.json")
-    name = manifest.get("sweep", sweep) if manifest.get("cells") else ""
+    name = manifest.get("sweep", sweep) if manifest.get("cells") and not sweep.startswith("order-") else ""
     if not manifest and sweep.startswith("run-"):
         run = training_folder(sweep.removeprefix("run-"), runs).name
         manifest = {"cells": _evaluations(run, runs), "question": f"Evaluations of the training {run}"}
-    if manifest and not manifest.get("cells"):
+    if manifest and not manifest.get("cells") and not sweep.startswith("order-"):  # those of an order come later
         manifest["cells"] = _trials(runs / "sweeps" / sweep, runs)
     if not manifest or not manifest["cells"]:
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import orders
 from analysis.folders import source
 from analysis.protocol import begun, caption, comparable, data_of, floor
 from analysis.published import tables_of
@@ -153,8 +154,10 @@ def ahead_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def for_a_reader(frame: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
-    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold."""
+    """`table` as text: ``12.34 ± 0.56``, ``missing``, and the best in bold; or `orders.table`."""
     shown = table(frame)
+    if orders.is_search(frame):
+        return orders.table(frame, bold)
     text = shown[[c for c in shown if c in (*labels(frame), *BESIDE)]].copy()
     if {"path", "alpha"} <= {*text}:
         where = [path_label(*row) for row in shown[["path", "alpha"]].itertuples(index=False)]
@@ -179,6 +182,8 @@ def _spread(mean: float, sd: float, digits: int) -> str:
 
 def notes(frame: pd.DataFrame) -> str:
     """The notes below a table: protocol, spread, and the meaning of bold."""
+    if orders.is_search(frame):
+        return f"{caption(frame)} Bold: {orders.NOTE}"
     seeds = frame.seed.nunique()
     spread = f"± is the standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed, no spread"
     return f"{caption(frame)} {spread}; class is class accuracy. {bold(frame)}"

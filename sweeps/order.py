@@ -1,8 +1,9 @@
 """`python -m sweeps.order latents=… [key=value …]`: finds the order in which some streams should be denoised.
 
     python -m sweeps.order data=shapes latents=tiny --dry-run
-    python -m sweeps.order latents=[tiny,{name: pixels, cells: 2}] --trials 16
-    python -m lf.train preset=runs/sweeps/order-ID/order.yaml    # the best order
+    python -m sweeps.order 'latents=[tiny,{name: pixels, cells: 2}]' --trials 16
+    python -m lf.train \\
+        preset=runs/sweeps/order-ID/order.yaml    # the best order
 
 One `independent` network, the trunk, is trained once. Every order that is tried is trained on from it for a short while
 (``shares``); the better half goes on from there, and so on; the best one is trained to its end and scored with fresh

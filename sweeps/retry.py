@@ -21,9 +21,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("words", nargs="*", metavar="TASK or runs=FOLDER", help="by default all tasks")
     options = parser.parse_intermixed_args(argv)
     sweep, manifest, tasks = state.chosen(options.sweep, options.words)
-    if not manifest["cells"]:
-        command = " ".join(["python -m sweeps.guidance", manifest["units"][0]["training"], *manifest["words"]])
-        raise UserError(f"{options.sweep}: is a guidance search; resume it with: {command}")
+    order = manifest["asked"].startswith("order-")
+    if order or not manifest["cells"]:
+        module = ["sweeps.order"] if order else ["sweeps.guidance", manifest["units"][0]["training"]]
+        command = " ".join(["python -m", *module, *manifest["words"]])
+        kind = "search for an order" if order else "guidance search"
+        raise UserError(f"{options.sweep}: is a {kind}; resume it with: {command}")
     for task in tasks:
         folder = sweep.parents[1] / "jobs" / task["key"]
         for name in ("failure.json", "attempts.jsonl"):

@@ -69,6 +69,18 @@ def _settings(frame: pd.DataFrame, runs: Path | None, prefix: str) -> list[tuple
     return [(values, names) for values, names in found.values() if schedules.known(values["name"])]
 
 
+def by_evaluation(frame: pd.DataFrame, runs: Path | None, prefix: str) -> dict[str, Named]:
+    """The schedule under ``prefix`` in the config of each row, by evaluation id."""
+    shared, own = configs(frame, runs)
+    every = {name: {**shared, **own.get(name, {})} for name in frame.evaluation_id}
+    found = {name: (_under(prefix, config), _streams(config)) for name, config in every.items()}
+    return {
+        name: Named(schedules.create(**values), names)
+        for name, (values, names) in found.items()
+        if schedules.known(values.get("name", ""))
+    }
+
+
 def _streams(config: dict[str, Any]) -> Sequence[str]:
     """The names of the streams in a flat config, which has ``streams`` only where the order of latents matters."""
     latents = [value for key, value in config.items() if re.fullmatch(r"training\.latents\.[^.]+\.name", key)]
@@ -156,7 +168,7 @@ def squares(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
     known = colours(frame, runs)
     for ax, (title, schedule, names, pair) in zip(axes.flat, panels, strict=False):
         title = textwrap.fill(title, WIDTH) if schedule.streams > 2 else title
-        schedule.plot(ax, steps=20, title=title, pair=pair, names=_names(Named(schedule, names)))
+        schedule.plot(ax, steps=20, title=title, pair=pair, names=names_of(Named(schedule, names)))
         for line in ax.lines:
             line.set_color(known.get(curve_of(schedule), PATH))
     return figure
@@ -182,7 +194,7 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
                 style = {"color": shared[curve_of(schedule)], "marker": MARKERS[i % 8], "markersize": 3, "label": title}
                 ax.plot(path[:, x], path[:, y], STYLES[i % 4], **style)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        names = _names(panels[k])
+        names = names_of(panels[k])
         ax.set(xlabel=f"$t$ {names[x]} (1 = clean)", ylabel=f"$t$ {names[y]} (1 = clean)")
     if len(squares) == 1:
         axes[0][0].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -192,7 +204,7 @@ def paths(frame: pd.DataFrame, runs: Path | None, steps: int = 20) -> Figure | N
     return figure
 
 
-def _names(one: Named) -> Sequence[str]:
+def names_of(one: Named) -> Sequence[str]:
     """The names of its streams for axes: of two, ``pixels`` and ``latent``, unless the order is told by name."""
     k = one.schedule.streams
     if one.schedule.names:
@@ -215,7 +227,7 @@ def ratios(frame: pd.DataFrame, runs: Path | None) -> Figure | None:
         ax.set_axis_off()
     shown_names, narrow = set[str](), all(len(title) <= NARROW for title in found)
     for ax, (title, one) in zip(axes.flat, found.items(), strict=False):
-        ratio, names = snr(one.schedule.curve(u)), _names(one)
+        ratio, names = snr(one.schedule.curve(u)), names_of(one)
         for i, stream in enumerate(names):
             shown = (ratio[:, i] > 0) & ratio[:, i].isfinite()
             style = {"color": sns.color_palette("colorblind")[i % 10], "label": stream}

@@ -7,7 +7,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import guidance, probe, schedules, scores, specialisation
+from analysis import orders
+from analysis.figures import guidance, order, probe, schedules, scores, specialisation
 from analysis.figures.style import STYLE
 from analysis.protocol import comparable, shared
 from analysis.scores import labels, of_orders
@@ -27,8 +28,12 @@ def draw(frame: pd.DataFrame, runs: Path | None) -> dict[str, Figure]:
     comparable(frame)
     shared(frame)
     with matplotlib.rc_context(STYLE):
-        made = guidance.figures(frame) if "trial" in labels(frame) else _of_cells(frame, runs)
-        made |= {"samples": scores.sample_grid(_chosen(frame), runs), **probe.figures(frame, runs)}
+        if orders.is_search(frame):
+            made, shown = order.figures(frame, runs), orders.shown(frame)
+        else:
+            made = guidance.figures(frame) if "trial" in labels(frame) else _of_cells(frame, runs)
+            shown = _chosen(frame)
+        made |= {"samples": scores.sample_grid(shown, runs), **probe.figures(frame, runs)}
     return {name: figure for name, figure in made.items() if figure is not None}
 
 

@@ -178,7 +178,8 @@ def help_of(
         if key in without:
             continue
         kind, value = field.annotation, None if values is None else _in_force(field, key, values)
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, Plugin):
+        one = field.description or isinstance(kind, type) and issubclass(kind, Plugin)  # such as a range
+        if not one and isinstance(kind, type) and issubclass(kind, BaseModel):
             lines += help_of(kind, value if values is None else dict(value or {}), f"{prefix}{key}.")
             continue
         name = value.name if isinstance(value, Plugin) else "" if values is None else typed(value)

@@ -111,13 +111,15 @@ def find_order(words: Sequence[str], dry_run: bool = False) -> OrderFound | None
         found.trials, partial(order_space, asked), space.trunk, asked.trials, workers, profile, manifest,
         slurm=slurm, after=trunk,
     )  # fmt: skip
-    points = [row["point"] for row in found.trials.rows() if row["state"] == "complete"]
+    points = space.distinct([row["point"] for row in found.trials.rows() if row["state"] == "complete"])
     found.cells = [_cell(space, point, asked.shares[0]) for point in points]
     for before, share in pairwise(asked.shares):
         fronts = found.ranked(points, before)
         points = [point for front in fronts for point in front][: math.ceil(asked.keep * len(points))]
         _run(found, [_cell(space, point, share, before) for point in points], profile, workers, manifest, slurm)
     found.best = next(iter(found.ranked(points, asked.shares[-1])), [])
+    if len(asked.objectives) == 1:  # equal scores are no front
+        found.best = found.best[:1]
     if not found.best:
         raise UserError(f"{space.name}: no training was finished; python -m sweeps.logs {space.name} shows the errors")
     last = [

@@ -1,9 +1,8 @@
-"""Results of a search for an order: the best ones as presets and files of points, a table, a report."""
+"""Results of a search for an order: the best ones as presets and files of points, and the report."""
 
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from rich.table import Table
 
 from lf.storage.atomic import replace
 from sweeps.jobs.monitor import console
@@ -36,17 +35,10 @@ def write(found: OrderFound) -> list[Path]:
 
 
 def show(found: OrderFound, files: list[Path]) -> None:
-    """Prints every order with its scores at all lengths, the best one with fresh noise and a second seed, and files."""
+    """Prints every order with its scores at all lengths, the best one, and the files; writes the report."""
     from analysis import report  # imported here only: plotting libraries take a second
 
     space, end = found.space, found.space.search.end
-    shares = [*space.search.shares, end]
-    table = Table("order", *(f"{share:.0%}" for share in shares), title=f"{space.name}, {_names(found)}", box=None)
-    tried = [row["point"] for row in found.trials.rows()]
-    lengths = {space.told(p): [_scores(found, p, share) for share in shares] for p in tried}
-    for order, scores in sorted(lengths.items(), key=lambda item: (item[1].count("—"), item[1][::-1])):
-        table.add_row(order, *scores)
-    console.print(table)
     report.show(space.name, found.trials.folder.parents[1], console)
     for point in found.best:
         fresh, second = _scores(found, point, end, noise=1), _scores(found, point, end, other=1)

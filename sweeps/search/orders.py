@@ -176,8 +176,9 @@ class OrderSpace(Space):
             more, steps = steps, max(self.schedule({**self.usual, "kind": k}).steps_from(steps) for k in self.kinds)
         return self.search.evaluate(steps=steps, **changes)
 
-    def schedule(self, point: Point) -> Schedule:
-        """The schedule of a point. What has no effect on its kind is left out."""
+    def schedule(self, chosen: Point) -> Schedule:
+        """The schedule of a point. What has no effect on its kind is left out; 0.30000000000000004 is 0.3."""
+        point: Point = {name: v if isinstance(v, str) else round(v, 6) for name, v in chosen.items()}
         kind, pixels = str(point["kind"]), self.streams[0]
         values: dict[str, Any] = self.recipe.schedule.model_dump(include={*MEANS, "D_std", "P_std"})
         values |= {name: point[name] for name in MEANS if name in point}

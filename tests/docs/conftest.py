@@ -55,9 +55,14 @@ def _fill(desk: Path, page: Path) -> None:
         manifest.parent.mkdir(parents=True)
         unit = {"kind": "train", "training": run, "title": name.rpartition(": ")[2]}
         manifest.write_text(json.dumps({"units": [unit], "cells": []}))
-    search = desk / "runs" / "sweeps" / "guidance-ID"
-    search.mkdir(parents=True)
-    (search / "guidance.yaml").write_text("evaluation:\n  guidance: {kind: cfg, scale: {pixels: 1.5}}\n")
+    presets = {
+        "guidance": "evaluation:\n  guidance: {kind: cfg, scale: {pixels: 1.5}}\n",
+        "order": json.dumps({"training": preset("shapes")["training"]}),
+    }
+    for kind, written in presets.items():
+        search = desk / "runs" / "sweeps" / f"{kind}-ID"
+        search.mkdir(parents=True)
+        (search / f"{kind}.yaml").write_text(written)
 
 
 @pytest.fixture

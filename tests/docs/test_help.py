@@ -73,6 +73,7 @@ def test_a_help_text_says_how_the_run_store_is_named(name: str, capsys: pytest.C
         ("sweeps.launch", "budget=smoke seeds=0-2", {"steps": "6", "seeds": "[0,1,2]", "runtime.compile": "false"}),
         ("sweeps.launch", "preset=imagenet256 runs=there", {"steps": "100080", "runtime.runs": "there"}),
         ("sweeps.guidance", "ID trials=7", {"trials": "7"}),
+        ("sweeps.order", "latents=tiny trials=7", {"trials": "7", "end": "0.5"}),
     ],
 )  # fmt: skip
 def test_a_help_text_shows_the_values_in_force(

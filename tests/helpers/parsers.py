@@ -101,7 +101,7 @@ def _launch(words: list[str]) -> None:
 
 def _of_a_sweep(name: str) -> Callable[[list[str]], None]:
     def begin(sweep: str, words: list[str]) -> NoReturn:
-        assert sweep in names() or sweep.startswith("guidance-") or Path(f"{sweep}.py").exists(), sweep
+        assert sweep in names() or sweep.startswith(("guidance-", "order-")) or Path(f"{sweep}.py").exists(), sweep
         assert all(word.partition("=")[0] == "runs" for word in words if "=" in word)
         raise Parsed
 
@@ -127,6 +127,19 @@ def _guidance(words: list[str]) -> None:
         command("sweeps.guidance").main(words)
 
 
+def _order(words: list[str]) -> None:
+    from sweeps.recipe import recipe_of
+    from sweeps.search.orders import OrderSearch, OrderSpace
+
+    def begin(words: list[str], _: bool) -> NoReturn:
+        assert OrderSpace(recipe_of(OrderSearch, words, "order")).first()
+        raise Parsed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
+        patch.setattr(command("sweeps.order"), "find_order", begin)
+        command("sweeps.order").main(words)
+
+
 def _analysis(words: list[str], optional: bool = False) -> None:
     parser = folders.arguments("`python -m analysis.tables NAME`", optional=optional)
     parser.add_argument("--force", action="store_true")  # of the export
@@ -134,7 +147,7 @@ def _analysis(words: list[str], optional: bool = False) -> None:
     name = parser.parse_args(words).name
     if optional and (name is None or name.startswith("runs=")):
         return
-    assert name in names() or name.startswith(("guidance-", "run-")) or Path(f"{name}.py").exists(), name
+    assert name in names() or name.startswith(("guidance-", "order-", "run-")) or Path(f"{name}.py").exists(), name
 
 
 def _notebooks(words: list[str]) -> None:
@@ -165,6 +178,7 @@ PARSERS: dict[str, Callable[[list[str]], None]] = {
     **{name: _of_a_sweep(name) for name in ("sweeps.status", "sweeps.logs", "sweeps.cancel", "sweeps.retry")},
     "sweeps.guidance": _guidance,
     "sweeps.completion": lambda words: void(command("sweeps.completion").words().parse_args(words)),
+    "sweeps.order": _order,
     "analysis": lambda words: void(Parser("`python -m analysis`").parse_args(words)),
     **{f"analysis.{name}": _analysis for name in ("export", "tables", "figures", "findings", "probe")},
     "analysis.report": lambda words: _analysis(words, optional=True),

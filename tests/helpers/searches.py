@@ -1,8 +1,9 @@
-"""Guidance searches by one worker, in the process of the tests."""
+"""Small searches: for guidance by one worker, in the process of the tests; and the words of one for an order."""
 
 from pathlib import Path
 
 import pytest
+from toy import LATENT, WORDS
 
 from sweeps.jobs.task import TrainEval
 from sweeps.search import guidance, workers
@@ -11,6 +12,11 @@ from sweeps.search.trials import Trials
 
 SMALL = ["evaluation.n=16", "evaluation.steps=2", "executor=local", "runtime.compile=false", "runtime.threads=1"]
 PLANE = ["scale=[1,3,0.25]", "begin=0", "end=1", "shift=1"]  # two scales and nothing else
+
+ORDER = [
+    *WORDS, LATENT, "shares=[0.5,0.75]", "end=1", "evaluation.n=100", "evaluation.steps=12",
+    "runtime.compile=false", "runtime.threads=1",
+]  # fmt: skip
 
 
 def searched(network: Path, *words: str, most: int = 12) -> Trials[GuidanceSpace]:

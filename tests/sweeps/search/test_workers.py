@@ -1,31 +1,18 @@
-"""The guidance search by several workers: those that die lose no trial, and each completes once."""
+"""Searches by several workers: those that die lose no trial, and each completes once."""
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
-import optuna
-import psutil
 import pytest
-from flufl.lock import Lock, NotLockedError
-from searches import PLANE, SMALL
-from toy import PATIENCE, Judged, start
+from killing import kill_workers, legs
+from searches import ORDER, PLANE, SMALL
+from toy import Judged, start
 
 from analysis import load
 from analysis.figures import draw
 from analysis.findings import findings
 from analysis.scores import labels
-
-
-def holder(lease: Path) -> psutil.Process | None:
-    """The process that holds a lease."""
-    try:
-        _, pid, _ = Lock(str(lease)).details
-        return psutil.Process(pid)
-    except (OSError, psutil.Error, ValueError, NotLockedError):  # none does, or not any more
-        return None
+from analysis.tables import for_a_reader
 
 
 @pytest.mark.slow
@@ -34,43 +21,13 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
     words = [str(network), "--trials", "14", "--workers", "4", *SMALL, *PLANE, f"runtime.runs={store}"]
     words += ["evaluation.n=400", "evaluation.steps=10"]
     command = start("sweeps.guidance", *words)
-    killed: dict[int, int] = {}  # process → its trial
-    try:
-        while len(killed) < 2 and command.poll() is None:
-            for lease in store.glob("sweeps/guidance-*/leases/[0-9]*"):
-                if not lease.name.isdigit() or len(killed) == 2 or int(lease.name) in killed.values():
-                    continue
-                process = holder(lease)
-                if process and process.pid not in killed:
-                    try:
-                        process.send_signal(signal.SIGSTOP)  # it cannot finish now
-                    except psutil.NoSuchProcess:  # it just has
-                        continue
-                    study = optuna.load_study(
-                        study_name=lease.parents[1].name,
-                        storage=optuna.storages.JournalStorage(
-                            optuna.storages.journal.JournalFileBackend(str(lease.parents[1] / "study.journal"))
-                        ),
-                    )
-                    trial = study.trials[int(lease.name)]
-                    if trial.state.name == "RUNNING" and "by" in trial.user_attrs:  # it evaluates
-                        killed[process.pid] = int(lease.name)
-                        process.kill()
-                    else:
-                        process.send_signal(signal.SIGCONT)
-            time.sleep(0.01)
-        out, err = command.communicate(timeout=PATIENCE)
-    finally:
-        if command.poll() is None:
-            os.killpg(command.pid, signal.SIGKILL)
-    assert command.returncode == 0, out + err
-    assert len(killed) == 2, out + err
+    killed = kill_workers(command, store, 2)
     (file,) = store.glob("sweeps/guidance-*/trials-14.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["trial"] for row in rows] == list(range(14))
     assert {row["state"] for row in rows} == {"complete"}
     for row in rows:  # those of the killed were begun twice, the others once
-        assert len(row["by"]) == 1 + (row["trial"] in killed.values()), row
+        assert len(row["by"]) == 1 + (row["trial"] in killed), row
         assert (store / "evaluation" / row["evaluation"] / "row.json").exists()
 
     frame = load(file.parent.name, store)  # a table, figures and a sentence of it, as of a sweep
@@ -78,3 +35,30 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
     assert set(draw(frame, store)) >= {"search", "guidance"}
     (found,) = findings(frame)
     assert f"(trial {frame.fd.idxmin()}), {frame.fd.min():.2f}, against {frame.fd[0]:.2f} unguided" in found
+
+
+@pytest.mark.slow
+def test_two_of_four_workers_are_killed_and_every_order_is_trained_once(judged: Judged, tmp_path: Path) -> None:
+    store = judged(tmp_path / "runs")
+    words = [*ORDER, f"runtime.runs={store}", "--executor=local", "--trials", "8", "--workers", "4"]
+    killed = kill_workers(start("sweeps.order", *words), store, 2)
+
+    (file,) = store.glob("sweeps/order-*/trials-8.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["trial"], row["state"]) for row in rows] == [(number, "complete") for number in range(8)]
+    assert all(len(row["by"]) == 1 + (row["trial"] in killed) for row in rows), rows
+
+    frame = load(file.parent.name, store)  # every order, the better half for longer, the best one to its end
+    tried = len({row["evaluation"] for row in rows})  # the first random points may be orders that were tried
+    half = -(-tried // 2)
+    assert frame.protocol.notna().all() and [len(part) for _, part in frame.groupby("share")] == [tried, half, 3]
+    begun = legs(store)
+    assert set(begun) > {*frame.training_id} and len(begun) == 1 + tried + half + 2  # with the trunk
+    hit = {frame.set_index("evaluation_id").training_id[rows[number]["evaluation"]] for number in killed}
+    assert {name for name, times in begun.items() if times != 1} <= hit, "a training was done twice"
+    assert len(list((store / "evaluation").iterdir())) == len(frame)
+    assert set(draw(frame, store)) >= {"tried", "halving"} and len(for_a_reader(frame, str)) == tried
+    (found,) = findings(frame)
+    assert f" of {tried} orders best with " in found and "with fresh noise " in found and "a second seed " in found
+    steps = 60 + 30 * tried + 15 * half + 15 + 60  # every length continues the shorter one
+    assert f"took {steps:,} training steps, those of the trunk included" in found
