@@ -27,8 +27,13 @@ def forecast(planned: Plan, launch: Recipe) -> str:
     cost, hours = rates(Path(launch.runtime.runs)), forecast_hours(planned, launch)
     if hours is None:
         return ""
-    took = f"{hours * 60:.0f} min" if hours < 3 else f"{hours:,.0f} hours"
-    return f": about {took} of one worker ({cost['step']:.3f} s/step, {cost['image']:.3f} s/image: {cost['source']})"
+    each = f"{cost['step']:.3f} s/step, {cost['image']:.3f} s/image"
+    return f": about {duration(hours)} of one worker ({each}: {cost['source']})"
+
+
+def duration(hours: float) -> str:
+    """Hours as text: minutes below three hours."""
+    return f"{hours * 60:.0f} min" if hours < 3 else f"{hours:,.0f} hours"
 
 
 def rates(runs: Path) -> dict[str, Any]:

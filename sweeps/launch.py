@@ -29,7 +29,7 @@ from lf.runs import why_new
 from lf.storage.names import SHORT
 from lf.train import train
 from sweeps.cells import Cell, Launch, matches
-from sweeps.forecast import forecast
+from sweeps.forecast import duration, forecast, rates
 from sweeps.jobs import profile as clusters
 from sweeps.jobs import state
 from sweeps.jobs.failures import POLICY
@@ -91,7 +91,7 @@ def launch(
             (task.folder / "failure.json").unlink(missing_ok=True)
     _show(name, asked, planned)
     if asked.from_ == "trunk":
-        console.print(_saved(cells, plain))
+        console.print(_saved(cells, plain, asked))
     console.print(f"on SLURM, profile: {where}" if slurm else f"on this machine, {workers} jobs at a time")
     if dry_run:
         return True
@@ -155,10 +155,14 @@ def _asked(sweep: str, words: Sequence[str]) -> Asked:
     return Asked(name, inspect.getdoc(module) or "", asked, profile, where, cells, plain)
 
 
-def _saved(cells: Sequence[Cell], plain: Sequence[Cell]) -> str:
+def _saved(cells: Sequence[Cell], plain: Sequence[Cell], asked: Launch) -> str:
     """What a launch with ``from=trunk`` trains in all, and what ``plain`` would."""
     steps, scratch = (sum(trained.training.steps for trained in by_training(some)[0]) for some in (cells, plain))
-    return f"from=trunk: {steps:,} training steps in all, trunks included; from scratch {scratch:,}"
+    said = f"from=trunk: {steps:,} training steps in all, trunks included; from scratch {scratch:,}"
+    if cost := rates(Path(asked.resolved.runs)):
+        whole, part = (duration(each * cost["step"] / 3600) for each in (scratch, steps))
+        said += f" ({part} of one worker instead of {whole})"
+    return said
 
 
 def _archive(cells: Sequence[Cell]) -> None:

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("words", nargs="*", metavar="TASK or runs=FOLDER", help="by default all tasks")
     options = parser.parse_intermixed_args(argv)
     sweep, manifest, tasks = state.chosen(options.sweep, options.words)
-    order = manifest["asked"].startswith("order-")
+    order = sweep.name.startswith("order-")
     if order or not manifest["cells"]:
         module = ["sweeps.order"] if order else ["sweeps.guidance", manifest["units"][0]["training"]]
         command = " ".join(["python -m", *module, *manifest["words"]])
