@@ -152,9 +152,8 @@ def _train(run: TrainingRun, world: World) -> dict[str, Any]:
     if world.rank:
         return {}  # rank 0 has the row
     checkpoint.save(folder, model.network, emas, optimizer, config.steps, losses, log.seconds)
-    row = run.finish({**log.close(losses), "classes": list(images.classes)})
     note_length(run)
-    return row
+    return run.finish({**log.close(losses), "classes": list(images.classes)})
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Trainings that differ only in their number of steps: a longer one continues a shorter one, to the same end.
 
 With a constant learning rate every step depends on the seed and on its own number, not on the steps that follow, so the
-end of a shorter training is a checkpoint of the longer one. A finished training leaves a note, by which longer ones
+end of a shorter training is a checkpoint of the longer one. A training that ends leaves a note, by which longer ones
 find it: ``runs/lengths/<identity without steps>/<steps>`` holds its identity.
 """
 
@@ -15,7 +15,7 @@ from lf.storage.atomic import replace
 
 
 def note_length(run: TrainingRun) -> None:
-    """Notes a finished training, so that longer ones find it."""
+    """Notes a training that ends, so that longer ones find it once it has a row."""
     if notes := _notes(run):
         replace(notes / str(run.training.steps), run.id)
 

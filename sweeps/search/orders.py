@@ -78,9 +78,7 @@ class OrderSpace(Space):
     def __init__(self, search: OrderSearch):
         self.search: OrderSearch = search
         lf = MODELS.get(search.preset, {}).get("lf", {"schedule": {"name": "cascaded"}})
-        self.recipe = search.train(
-            {**lf, "latents": search.training.get("latents", lf.get("latents", []))}, seed=search.seed
-        )
+        self.recipe = search.train(lf, seed=search.seed)
         self.streams = self.recipe.stream_names
         self.trunk = trunk_of(self.recipe, search)
         self.cascades = {f"cascaded {', '.join(map('+'.join, o))}": o for o in _cascades(self.streams)}

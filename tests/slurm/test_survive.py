@@ -106,6 +106,7 @@ def test_while_the_controller_is_away_the_launcher_says_so_and_waits(place: Plac
     assert "2 jobs done, 0 failed" in launcher.end()
 
 
+@pytest.mark.chaos
 def test_a_trunk_whose_node_stops_and_whose_job_is_lost_is_trained_once_and_the_others_wait(place: Place) -> None:
     (place.folder / "trunk.py").write_text(TRUNK)
     words = ["steps=1500", "runtime.checkpoint_seconds=0.2"]

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from inline import inline
+from matplotlib.figure import Figure
 
+from analysis import report
 from lf.core.errors import UserError
 from sweeps import launch
 from sweeps.launch import settings
-from sweeps.questions import questions
+from sweeps.questions import questions, specialisation
 
 NAMES = sorted(questions())
 
@@ -88,8 +90,21 @@ def test_what_attribution_gives_is_told_by_a_label() -> None:
             assert cell.evaluation.latent_noise == (0 if given else cell.labels["noise"])
 
 
+def _small(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """Writes figures in less detail, and no PDF: of all questions, that takes a minute."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=40)
+    return [folder / f"{name}.png" for name in figures]
+
+
 @pytest.mark.slow
-def test_all_of_them_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_of_them_run_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "write_figures", _small)
+    monkeypatch.setattr(specialisation, "SHARES", (0.2,))  # of six steps, most shares are one step
+    monkeypatch.setattr(specialisation, "ORDERS", {o: specialisation.ORDERS[o] for o in ("cascaded", "together")})
     where = [f"runtime.runs={tmp_path}", "--executor=local"]
     with inline():
         launch.main(["--all", "preset=shapes", "budget=smoke", "runtime.latents=online", *where])

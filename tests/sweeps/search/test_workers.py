@@ -38,6 +38,7 @@ def test_two_of_four_workers_are_killed_and_every_trial_completes_once(network: 
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_two_of_four_workers_are_killed_and_every_order_is_trained_once(judged: Judged, tmp_path: Path) -> None:
     store = judged(tmp_path / "runs")
     words = [*ORDER, f"runtime.runs={store}", "--executor=local", "--trials", "8", "--workers", "4"]
