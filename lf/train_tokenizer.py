@@ -82,7 +82,8 @@ def _scored(config: Command, run: Run, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    source = parse(Source, overrides([word for word in argv if word.startswith(("data=", "resolution="))]))
+    said = [word for word in argv if word.startswith(("data=", "resolution=", "runs=", "runtime.runs="))]
+    source = parse(Source, overrides(said))
     base = {key: value for key, value in protocol_for(source).items() if key in ScoringConfig.model_fields}
     base |= {"tokenizer": {"name": "autoencoder"}}
     config = config_over_preset(argv, Command, "training", __doc__, base)

@@ -222,14 +222,17 @@ def test_the_command_scores_the_same_tokenizer_and_trains_none_twice(
 
 
 def test_shards_are_read_batch_by_batch_and_scored_on_themselves(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tars = packed(tmp_path / "tars", (40, 30))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     code = "tokenizer={name: autoencoder, stride: 2, width: 8, steps: 5, batch: 16}"
     words = [code, f"data=shards:{tars}", "resolution=8", "patch=4", "n=50", "features=judge"]
     train_tokenizer.main([*words, *PLAIN, f"runtime.runs={tmp_path}/runs"])
     row = json.loads(capsys.readouterr().out)
     assert row["reconstructed_of"] == "train" and row["reconstructed_n"] == 50 and row["psnr"] > 5
+    assert not [*Path().iterdir()], "all is in the run store that was named"
 
 
 def test_a_rehearsal_trains_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
