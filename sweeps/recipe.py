@@ -94,10 +94,10 @@ class Recipe(Strict):
 
     def placed(self, profile: Cluster) -> Self:
         """The same launch, with the run store and the data sets of a cluster's profile."""
-        changes: dict[str, Any] = {"runtime": profile.placed(self.runtime)}
-        if self.training.get("data") in profile.data:
-            changes["training"] = {**self.training, "data": profile.data[self.training["data"]]}
-        return self.model_copy(update=changes)
+        found, data = self.on(profile.placed(self.runtime)), self.training.get("data")
+        if data not in profile.data:
+            return found
+        return found.model_copy(update={"training": {**self.training, "data": profile.data[data]}})
 
 
 R = TypeVar("R", bound=Recipe)
